@@ -1,0 +1,2 @@
+//! The `ntmm` command.
+fn main() {}
