@@ -311,11 +311,7 @@ impl Pa {
     #[inline]
     pub const fn pfn(self) -> Option<Pfn> {
         let frame = self.0 >> PAGE_SHIFT;
-        if frame <= u32::MAX as u64 {
-            Some(Pfn(frame as u32))
-        } else {
-            None
-        }
+        if frame <= u32::MAX as u64 { Some(Pfn(frame as u32)) } else { None }
     }
 
     /// The byte within the frame, 0 to 4095.
@@ -383,11 +379,7 @@ impl Slot {
     /// Slot `index`, or `None` from 1024 on.
     #[inline]
     pub const fn new(index: u16) -> Option<Self> {
-        if index < Self::COUNT {
-            Some(Self(index))
-        } else {
-            None
-        }
+        if index < Self::COUNT { Some(Self(index)) } else { None }
     }
 
     /// The slot in the low 10 bits of `index`.

@@ -111,71 +111,19 @@ impl PagingMode for Amd64 {
     const HYPERSPACE_BYTES: Bytes = Bytes::new(0x80_0000_0000);
     const PAGED_POOL_START: Va = Va::new(0xFFFF_F8A0_0000_0000);
     const LAYOUT: &'static [Region] = &[
-        Region::new(
-            RegionUse::NoAccess,
-            0x0000_0000_0000_0000,
-            0x0000_0000_0000_FFFF,
-        ),
-        Region::new(
-            RegionUse::User,
-            0x0000_0000_0001_0000,
-            0x0000_07FF_FFFD_FFFF,
-        ),
-        Region::new(
-            RegionUse::NoAccess,
-            0x0000_07FF_FFFE_0000,
-            0x0000_07FF_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::PageTables,
-            0xFFFF_F680_0000_0000,
-            0xFFFF_F6FF_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::Hyperspace,
-            0xFFFF_F700_0000_0000,
-            0xFFFF_F77F_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::KernelSharedData,
-            0xFFFF_F780_0000_0000,
-            0xFFFF_F780_0000_0FFF,
-        ),
-        Region::new(
-            RegionUse::SystemCacheWorkingSet,
-            0xFFFF_F780_0000_1000,
-            0xFFFF_F7FF_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::Kseg0,
-            0xFFFF_F800_0000_0000,
-            0xFFFF_F87F_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::SystemPtes,
-            0xFFFF_F880_0000_0000,
-            0xFFFF_F89F_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::PagedPool,
-            0xFFFF_F8A0_0000_0000,
-            0xFFFF_F8BF_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::Session,
-            0xFFFF_F900_0000_0000,
-            0xFFFF_F97F_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::SystemCache,
-            0xFFFF_F980_0000_0000,
-            0xFFFF_FA7F_FFFF_FFFF,
-        ),
-        Region::new(
-            RegionUse::PfnDatabase,
-            0xFFFF_FA80_0000_0000,
-            0xFFFF_FFFF_FFBF_FFFF,
-        ),
+        Region::new(RegionUse::NoAccess, 0x0000_0000_0000_0000, 0x0000_0000_0000_FFFF),
+        Region::new(RegionUse::User, 0x0000_0000_0001_0000, 0x0000_07FF_FFFD_FFFF),
+        Region::new(RegionUse::NoAccess, 0x0000_07FF_FFFE_0000, 0x0000_07FF_FFFF_FFFF),
+        Region::new(RegionUse::PageTables, 0xFFFF_F680_0000_0000, 0xFFFF_F6FF_FFFF_FFFF),
+        Region::new(RegionUse::Hyperspace, 0xFFFF_F700_0000_0000, 0xFFFF_F77F_FFFF_FFFF),
+        Region::new(RegionUse::KernelSharedData, 0xFFFF_F780_0000_0000, 0xFFFF_F780_0000_0FFF),
+        Region::new(RegionUse::SystemCacheWorkingSet, 0xFFFF_F780_0000_1000, 0xFFFF_F7FF_FFFF_FFFF),
+        Region::new(RegionUse::Kseg0, 0xFFFF_F800_0000_0000, 0xFFFF_F87F_FFFF_FFFF),
+        Region::new(RegionUse::SystemPtes, 0xFFFF_F880_0000_0000, 0xFFFF_F89F_FFFF_FFFF),
+        Region::new(RegionUse::PagedPool, 0xFFFF_F8A0_0000_0000, 0xFFFF_F8BF_FFFF_FFFF),
+        Region::new(RegionUse::Session, 0xFFFF_F900_0000_0000, 0xFFFF_F97F_FFFF_FFFF),
+        Region::new(RegionUse::SystemCache, 0xFFFF_F980_0000_0000, 0xFFFF_FA7F_FFFF_FFFF),
+        Region::new(RegionUse::PfnDatabase, 0xFFFF_FA80_0000_0000, 0xFFFF_FFFF_FFBF_FFFF),
         Region::new(RegionUse::Hal, 0xFFFF_FFFF_FFC0_0000, 0xFFFF_FFFF_FFFF_FFFF),
     ];
 

@@ -137,9 +137,7 @@ pub trait PteFormat:
             PteState::Zero
         } else if word & PROTOTYPE != 0 {
             if word & Self::OFFSET_MASK == Self::OFFSET_MASK {
-                PteState::PrototypeLookup {
-                    protection: protection_of(word),
-                }
+                PteState::PrototypeLookup { protection: protection_of(word) }
             } else {
                 PteState::PrototypePointer(Self::decode_prototype_pointer(word))
             }
@@ -153,9 +151,7 @@ pub trait PteFormat:
                 used_entries: Self::used_entries_of(word),
             }
         } else {
-            PteState::DemandZero {
-                protection: protection_of(word),
-            }
+            PteState::DemandZero { protection: protection_of(word) }
         }
     }
 
@@ -166,12 +162,7 @@ pub trait PteFormat:
             PteState::Zero => 0,
             PteState::Valid(valid) => Self::encode_valid(valid),
             PteState::DemandZero { protection } => protection_bits(protection),
-            PteState::PageFile {
-                file,
-                offset,
-                protection,
-                used_entries,
-            } => {
+            PteState::PageFile { file, offset, protection, used_entries } => {
                 Self::encode_page_file(file, offset, protection)
                     | Self::encode_used_entries(used_entries)
             }
@@ -204,9 +195,7 @@ pub trait PteFormat:
                 protection: protection_of(word),
             }
         } else {
-            PrototypeState::DemandZero {
-                protection: protection_of(word),
-            }
+            PrototypeState::DemandZero { protection: protection_of(word) }
         }
     }
 
@@ -217,16 +206,13 @@ pub trait PteFormat:
             PrototypeState::Zero => 0,
             PrototypeState::Valid(valid) => Self::encode_valid(valid),
             PrototypeState::DemandZero { protection } => protection_bits(protection),
-            PrototypeState::PageFile {
-                file,
-                offset,
-                protection,
-            } => Self::encode_page_file(file, offset, protection),
+            PrototypeState::PageFile { file, offset, protection } => {
+                Self::encode_page_file(file, offset, protection)
+            }
             PrototypeState::Transition(transition) => Self::encode_transition(transition),
-            PrototypeState::Subsection {
-                address,
-                protection,
-            } => Self::encode_subsection(address) | PROTOTYPE | protection_bits(protection),
+            PrototypeState::Subsection { address, protection } => {
+                Self::encode_subsection(address) | PROTOTYPE | protection_bits(protection)
+            }
         }
     }
 
@@ -240,11 +226,7 @@ pub trait PteFormat:
             } else {
                 ListLink::Index(field as u32)
             },
-            shape: if word & ONE_ENTRY != 0 {
-                RunShape::Single
-            } else {
-                RunShape::Several
-            },
+            shape: if word & ONE_ENTRY != 0 { RunShape::Single } else { RunShape::Several },
         }
     }
 
@@ -380,11 +362,7 @@ pub trait PteFormat:
     /// The bits of a page-file word that hold a count of used entries.
     #[inline]
     fn encode_used_entries(used: UsedEntries) -> u64 {
-        if Self::KEEPS_USED_ENTRIES {
-            u64::from(used.get()) << USED_ENTRIES_SHIFT
-        } else {
-            0
-        }
+        if Self::KEEPS_USED_ENTRIES { u64::from(used.get()) << USED_ENTRIES_SHIFT } else { 0 }
     }
 }
 
@@ -408,11 +386,7 @@ pub(crate) const fn file_of(word: u64) -> PagingFileNumber {
 
 #[inline]
 const fn owner_of(word: u64) -> Owner {
-    if word & OWNER != 0 {
-        Owner::User
-    } else {
-        Owner::Kernel
-    }
+    if word & OWNER != 0 { Owner::User } else { Owner::Kernel }
 }
 
 #[inline]

@@ -59,11 +59,7 @@ pub struct Region {
 impl Region {
     /// The range from `first` to `last`, both included.
     pub(crate) const fn new(kind: RegionUse, first: u64, last: u64) -> Self {
-        Self {
-            kind,
-            first: Va::new(first),
-            last: Va::new(last),
-        }
+        Self { kind, first: Va::new(first), last: Va::new(last) }
     }
 
     /// Whether `va` lies in the range.

@@ -104,11 +104,7 @@ pub trait PagingMode: PteWord {
     /// Entries in the table of `level`: [`PagingMode::TOP_ENTRIES`] at the top.
     #[inline]
     fn entries(level: Level) -> usize {
-        if level == Self::TOP {
-            Self::TOP_ENTRIES
-        } else {
-            Self::ENTRIES
-        }
+        if level == Self::TOP { Self::TOP_ENTRIES } else { Self::ENTRIES }
     }
 
     /// The slots of a table of `level`, in order.

@@ -148,11 +148,7 @@ impl Protection {
     /// The mask `bits`, or `None` from 32 on.
     #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
-        if bits < 1 << Self::BITS {
-            Some(Self(bits))
-        } else {
-            None
-        }
+        if bits < 1 << Self::BITS { Some(Self(bits)) } else { None }
     }
 
     /// The mask in the low five bits of `word`.
@@ -262,11 +258,7 @@ impl Protection {
     #[inline]
     #[must_use]
     pub const fn without_guard(self) -> Self {
-        if self.is_guard() {
-            Self(self.0 & 7)
-        } else {
-            self
-        }
+        if self.is_guard() { Self(self.0 & 7) } else { self }
     }
 
     /// Whether this is the complete value [`Protection::NO_ACCESS`].
@@ -298,11 +290,7 @@ impl Protection {
     #[inline]
     #[must_use]
     pub const fn without_write_copy(self) -> Self {
-        if self.is_write_copy() {
-            Self(self.0 & !1)
-        } else {
-            self
-        }
+        if self.is_write_copy() { Self(self.0 & !1) } else { self }
     }
 
     /// Whether instructions may be fetched.

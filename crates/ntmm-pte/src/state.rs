@@ -39,11 +39,7 @@ impl PagingFileNumber {
     /// Paging file `number`, or `None` from 16 on.
     #[inline]
     pub const fn new(number: u8) -> Option<Self> {
-        if (number as usize) < Self::COUNT {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if (number as usize) < Self::COUNT { Some(Self(number)) } else { None }
     }
 
     /// The file in the low four bits of `word`.
@@ -101,11 +97,7 @@ impl UsedEntries {
     /// A count of `entries`, or `None` above [`UsedEntries::MAX`].
     #[inline]
     pub const fn new(entries: u16) -> Option<Self> {
-        if entries <= Self::MAX {
-            Some(Self(entries))
-        } else {
-            None
-        }
+        if entries <= Self::MAX { Some(Self(entries)) } else { None }
     }
 
     /// The count in the low ten bits of `word`.

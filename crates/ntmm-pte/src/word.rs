@@ -270,11 +270,7 @@ pub trait PteWord: PteFormat {
         let rights = WRITE | COPY_ON_WRITE | CACHE_DISABLE | WRITE_THROUGH;
         let no_execute = if Self::HAS_NO_EXECUTE { NO_EXECUTE } else { 0 };
         let word = word & !(rights | no_execute) | Self::hardware_bits(protection);
-        if word & WRITE != 0 {
-            word
-        } else {
-            word & !DIRTY
-        }
+        if word & WRITE != 0 { word } else { word & !DIRTY }
     }
 
     /// The word in transition form, but for what a valid word may leave in it.
@@ -361,10 +357,7 @@ pub trait PteWord: PteFormat {
     /// The word that ends a list of free system entries after a run of this shape.
     #[inline]
     fn list_end(shape: RunShape) -> u64 {
-        Self::encode_list(ListEntry {
-            next: ListLink::End,
-            shape,
-        })
+        Self::encode_list(ListEntry { next: ListLink::End, shape })
     }
 }
 
@@ -373,10 +366,7 @@ impl<F: PteFormat> PteWord for F {}
 /// What all valid words have in common.
 #[inline]
 fn valid<F: PteFormat>(pfn: Pfn, protection: Protection, dirtiness: Dirtiness) -> u64 {
-    debug_assert!(
-        protection.is_mappable(),
-        "{protection:?} must never be made valid"
-    );
+    debug_assert!(protection.is_mappable(), "{protection:?} must never be made valid");
     let word = VALID | ACCESSED | F::frame_bits(pfn) | F::hardware_bits(protection);
     match dirtiness {
         Dirtiness::Dirty if word & WRITE != 0 => word | DIRTY,

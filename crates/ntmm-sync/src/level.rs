@@ -71,13 +71,21 @@ levels! {
 /// Proof that the innermost lock held by this thread of control is of level `L`.
 #[derive(Debug)]
 #[must_use]
-pub struct Token<'a, L: Level>(PhantomData<(&'a mut (), fn() -> L)>);
+pub struct Token<'a, L: Level> {
+    level: PhantomData<L>,
+    /// The outer token, which is out of use meanwhile.
+    outer: PhantomData<&'a mut ()>,
+}
+
+impl<L: Level> Token<'_, L> {
+    const NEW: Self = Self { level: PhantomData, outer: PhantomData };
+}
 
 impl Token<'static, Unlocked> {
     /// The token an entry point of the manager starts with. One exists per call into the
     /// manager; code below an entry point is handed its token and never makes one.
     pub const fn entry() -> Self {
-        Self(PhantomData)
+        Self::NEW
     }
 }
 
@@ -89,12 +97,12 @@ impl<L: Level> Token<'_, L> {
     where
         L: Outside<Inner>,
     {
-        Token(PhantomData)
+        Token::NEW
     }
 
     /// The same token for a shorter time.
     #[inline]
     pub const fn reborrow(&mut self) -> Token<'_, L> {
-        Token(PhantomData)
+        Token::NEW
     }
 }

@@ -37,8 +37,7 @@ impl BitLock {
         if seen & self.bit != 0 {
             return None;
         }
-        word.compare_exchange(seen, seen | self.bit, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
+        word.compare_exchange(seen, seen | self.bit, Ordering::Acquire, Ordering::Relaxed).ok()
     }
 
     /// Takes the lock, running `relax` each time it is found held, and returns the other bits

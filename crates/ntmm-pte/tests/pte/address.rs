@@ -82,14 +82,8 @@ fn numbers_refuse_what_they_cannot_hold() {
 #[test]
 fn levels_climb_and_descend() {
     for level in Level::ALL {
-        assert_eq!(
-            level.up().and_then(Level::down).unwrap_or(Level::Top),
-            level
-        );
-        assert_eq!(
-            level.down().and_then(Level::up).unwrap_or(Level::Table),
-            level
-        );
+        assert_eq!(level.up().and_then(Level::down).unwrap_or(Level::Top), level);
+        assert_eq!(level.down().and_then(Level::up).unwrap_or(Level::Table), level);
     }
     assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4]);
     assert!(Level::Table < Level::Top);

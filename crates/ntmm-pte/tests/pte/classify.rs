@@ -18,14 +18,8 @@ fn agrees_with_reference<M: PagingMode>(word: u64) -> Result<(), TestCaseError> 
     prop_assert_eq!(M::is_valid(word), class == Class::Valid);
     prop_assert_eq!(M::is_transition(word), class == Class::Transition);
     prop_assert_eq!(M::is_page_file(word), class == Class::PageFile);
-    prop_assert_eq!(
-        M::page_file_location(word).is_some(),
-        class == Class::PageFile
-    );
-    prop_assert_eq!(
-        M::is_prototype(word),
-        matches!(class, Class::Lookup | Class::Pointer)
-    );
+    prop_assert_eq!(M::page_file_location(word).is_some(), class == Class::PageFile);
+    prop_assert_eq!(M::is_prototype(word), matches!(class, Class::Lookup | Class::Pointer));
     prop_assert_eq!(
         M::resident_pfn(word).is_some(),
         matches!(class, Class::Valid | Class::Transition)
@@ -56,18 +50,9 @@ proptest! {
 
 /// Every combination of the low twelve bits, with nothing and everything above.
 fn low_bits_decide<M: PagingMode>() {
-    let width = if M::ENTRY_BYTES == 4 {
-        0xFFFF_FFFF
-    } else {
-        u64::MAX
-    };
+    let width = if M::ENTRY_BYTES == 4 { 0xFFFF_FFFF } else { u64::MAX };
     for low in 0..0x1000 {
-        for high in [
-            0,
-            0xFFFF_FFFF_FFFF_F000,
-            0x0000_0001_0000_1000,
-            0xFFFF_FFFE_FFFF_E000,
-        ] {
+        for high in [0, 0xFFFF_FFFF_FFFF_F000, 0x0000_0001_0000_1000, 0xFFFF_FFFE_FFFF_E000] {
             agrees_with_reference::<M>((low | high) & width).unwrap();
         }
     }

@@ -38,11 +38,7 @@ fn rights<M: PagingMode>(protection: Protection) -> u64 {
 
 fn rights_follow_the_table<M: PagingMode>() {
     for protection in Protection::all() {
-        assert_eq!(
-            M::hardware_bits(protection),
-            rights::<M>(protection),
-            "{protection:?}"
-        );
+        assert_eq!(M::hardware_bits(protection), rights::<M>(protection), "{protection:?}");
     }
 }
 
@@ -53,16 +49,8 @@ fn valid_words_are_built_as_said<M: PagingMode>() {
         // Dirty only where the page itself may be written.
         let dirty = if base & 2 != 0 { base | 0x40 } else { base };
         let [clean_word, dirty_word] = [Dirtiness::Clean, Dirtiness::Dirty];
-        assert_eq!(
-            M::valid_user(pfn, protection, clean_word),
-            base | 4,
-            "{protection:?}"
-        );
-        assert_eq!(
-            M::valid_user(pfn, protection, dirty_word),
-            dirty | 4,
-            "{protection:?}"
-        );
+        assert_eq!(M::valid_user(pfn, protection, clean_word), base | 4, "{protection:?}");
+        assert_eq!(M::valid_user(pfn, protection, dirty_word), dirty | 4, "{protection:?}");
         assert_eq!(M::valid_kernel(pfn, protection, clean_word), base | 0x100);
         assert_eq!(M::valid_kernel(pfn, protection, dirty_word), dirty | 0x100);
         assert_eq!(M::valid_kernel_local(pfn, protection, clean_word), base);
@@ -97,49 +85,15 @@ fn tests_agree_with_fields<M: PagingMode>(valid: ValidPte) -> Result<(), TestCas
     prop_assert_eq!(M::working_set_hint(word), valid.working_set_hint);
 
     let decoded = |word| M::decode_valid(word);
-    prop_assert_eq!(
-        decoded(M::set_accessed(word)),
-        ValidPte {
-            accessed: true,
-            ..valid
-        }
-    );
-    prop_assert_eq!(
-        decoded(M::clear_accessed(word)),
-        ValidPte {
-            accessed: false,
-            ..valid
-        }
-    );
-    prop_assert_eq!(
-        decoded(M::set_dirty(word)),
-        ValidPte {
-            dirty: true,
-            ..valid
-        }
-    );
-    prop_assert_eq!(
-        decoded(M::clear_dirty(word)),
-        ValidPte {
-            dirty: false,
-            ..valid
-        }
-    );
+    prop_assert_eq!(decoded(M::set_accessed(word)), ValidPte { accessed: true, ..valid });
+    prop_assert_eq!(decoded(M::clear_accessed(word)), ValidPte { accessed: false, ..valid });
+    prop_assert_eq!(decoded(M::set_dirty(word)), ValidPte { dirty: true, ..valid });
+    prop_assert_eq!(decoded(M::clear_dirty(word)), ValidPte { dirty: false, ..valid });
 
     let hint = WorkingSetHint::for_index(0x5A5);
     let hinted = decoded(M::with_working_set_hint(word, hint));
-    let working_set_hint = if M::NAME == "amd64" {
-        hint
-    } else {
-        WorkingSetHint::NONE
-    };
-    prop_assert_eq!(
-        hinted,
-        ValidPte {
-            working_set_hint,
-            ..valid
-        }
-    );
+    let working_set_hint = if M::NAME == "amd64" { hint } else { WorkingSetHint::NONE };
+    prop_assert_eq!(hinted, ValidPte { working_set_hint, ..valid });
     Ok(())
 }
 
@@ -171,15 +125,8 @@ fn reprotects_as_said<M: PagingMode>(pfn: Pfn) -> Result<(), TestCaseError> {
         for to in mappable() {
             let dirty = M::valid_user(pfn, from, Dirtiness::Dirty);
             let clean = M::valid_user(pfn, from, Dirtiness::Clean);
-            let kept = if M::is_dirty(dirty) {
-                Dirtiness::Dirty
-            } else {
-                Dirtiness::Clean
-            };
-            prop_assert_eq!(
-                M::with_valid_protection(dirty, to),
-                M::valid_user(pfn, to, kept)
-            );
+            let kept = if M::is_dirty(dirty) { Dirtiness::Dirty } else { Dirtiness::Clean };
+            prop_assert_eq!(M::with_valid_protection(dirty, to), M::valid_user(pfn, to, kept));
             prop_assert_eq!(
                 M::with_valid_protection(clean, to),
                 M::valid_user(pfn, to, Dirtiness::Clean)
@@ -196,10 +143,7 @@ fn reprotects_as_said<M: PagingMode>(pfn: Pfn) -> Result<(), TestCaseError> {
 
 /// Protection can be read and replaced in every invalid word but a pointer.
 fn software_words_take_protection<M: PagingMode>(state: PteState) -> Result<(), TestCaseError> {
-    if matches!(
-        state,
-        PteState::Zero | PteState::Valid(_) | PteState::PrototypePointer(_)
-    ) {
+    if matches!(state, PteState::Zero | PteState::Valid(_) | PteState::PrototypePointer(_)) {
         return Ok(());
     }
     let word = M::encode(&state);
@@ -208,21 +152,12 @@ fn software_words_take_protection<M: PagingMode>(state: PteState) -> Result<(), 
         let expected = match state {
             PteState::DemandZero { .. } => PteState::DemandZero { protection },
             PteState::PrototypeLookup { .. } => PteState::PrototypeLookup { protection },
-            PteState::PageFile {
-                file,
-                offset,
-                used_entries,
-                ..
-            } => PteState::PageFile {
-                file,
-                offset,
-                protection,
-                used_entries,
-            },
-            PteState::Transition(transition) => PteState::Transition(TransitionPte {
-                protection,
-                ..transition
-            }),
+            PteState::PageFile { file, offset, used_entries, .. } => {
+                PteState::PageFile { file, offset, protection, used_entries }
+            }
+            PteState::Transition(transition) => {
+                PteState::Transition(TransitionPte { protection, ..transition })
+            }
             other => other,
         };
         prop_assert_eq!(M::decode(M::with_protection(word, protection)), expected);

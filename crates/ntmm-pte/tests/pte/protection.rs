@@ -6,16 +6,8 @@ fn mask(bits: u8) -> Protection {
     Protection::from_bits(bits).unwrap()
 }
 
-const BASES: [(u32, u8); 8] = [
-    (0x01, 0x18),
-    (0x02, 1),
-    (0x04, 4),
-    (0x08, 5),
-    (0x10, 2),
-    (0x20, 3),
-    (0x40, 6),
-    (0x80, 7),
-];
+const BASES: [(u32, u8); 8] =
+    [(0x01, 0x18), (0x02, 1), (0x04, 4), (0x08, 5), (0x10, 2), (0x20, 3), (0x40, 6), (0x80, 7)];
 
 /// The rules of spec 2.12 one by one, in another shape than the code's.
 fn expected(flags: u32) -> Option<u8> {
@@ -31,21 +23,14 @@ fn expected(flags: u32) -> Option<u8> {
     {
         return None;
     }
-    let base = BASES
-        .iter()
-        .find(|(flag, _)| *flag == flags & 0xFF)
-        .unwrap()
-        .1;
+    let base = BASES.iter().find(|(flag, _)| *flag == flags & 0xFF).unwrap().1;
     Some(base | u8::from(guard) << 4 | u8::from(no_cache) << 3 | (u8::from(combine) * 0x18))
 }
 
 #[test]
 fn page_flags_parse_as_the_table_says() {
     let mut accepted = 0;
-    for flags in (0..0x2000)
-        .chain((11..32).map(|bit| 1 << bit | 0x04))
-        .chain([u32::MAX])
-    {
+    for flags in (0..0x2000).chain((11..32).map(|bit| 1 << bit | 0x04)).chain([u32::MAX]) {
         let parsed = Protection::from_page_flags(flags);
         match expected(flags) {
             Some(bits) => {
@@ -105,23 +90,14 @@ fn software_check_permits_as_the_table_says() {
 #[test]
 fn halves_make_the_whole() {
     for protection in Protection::all() {
-        assert_eq!(
-            Protection::new(protection.access(), protection.modifier()),
-            protection
-        );
+        assert_eq!(Protection::new(protection.access(), protection.modifier()), protection);
         assert_eq!(protection.access() as u8, protection.bits() & 7);
         assert_eq!(protection.modifier() as u8, protection.bits() & 0x18);
-        assert_eq!(
-            Protection::from_low_bits(u64::from(protection.bits()) | !0x1F),
-            protection
-        );
+        assert_eq!(Protection::from_low_bits(u64::from(protection.bits()) | !0x1F), protection);
     }
     assert_eq!(Protection::all().count(), 32);
     assert_eq!(Protection::from_bits(32), None);
-    assert_eq!(
-        Protection::new(Access::ReadWrite, Modifier::Guard).bits(),
-        0x14
-    );
+    assert_eq!(Protection::new(Access::ReadWrite, Modifier::Guard).bits(), 0x14);
 }
 
 #[test]
@@ -153,10 +129,7 @@ fn write_tests_follow_the_note() {
         let bits = protection.bits();
         assert_eq!(protection.is_write_copy(), bits & 5 == 5);
         assert_eq!(protection.is_writable(), bits & 4 != 0);
-        assert_eq!(
-            protection.is_executable(),
-            [2, 3, 6, 7].contains(&(bits & 7))
-        );
+        assert_eq!(protection.is_executable(), [2, 3, 6, 7].contains(&(bits & 7)));
         let copied = match bits & 7 {
             5 => bits - 1,
             7 => bits - 1,

@@ -59,11 +59,7 @@ pub fn classify(mode: &str, place: Place, word: u64) -> Class {
         return Class::Zero;
     }
     if bit(word, 10) && place == Place::PageTable {
-        return if word & high == high {
-            Class::Lookup
-        } else {
-            Class::Pointer
-        };
+        return if word & high == high { Class::Lookup } else { Class::Pointer };
     }
     if bit(word, 10) {
         return Class::Subsection;

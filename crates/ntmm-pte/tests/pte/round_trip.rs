@@ -27,13 +27,7 @@ fn prototype_survives<M: PagingMode>(state: PrototypeState) -> Result<(), TestCa
 fn word_survives<M: PagingMode>(word: u64) -> Result<(), TestCaseError> {
     let class = classify(M::NAME, Place::PageTable, word);
     let kept = word & defined_bits(M::NAME, Place::PageTable, class);
-    prop_assert_eq!(
-        M::encode(&M::decode(word)),
-        kept,
-        "{:#x} is {:?}",
-        word,
-        class
-    );
+    prop_assert_eq!(M::encode(&M::decode(word)), kept, "{:#x} is {:?}", word, class);
 
     let class = classify(M::NAME, Place::PrototypeArray, word);
     let kept = word & defined_bits(M::NAME, Place::PrototypeArray, class);
@@ -48,10 +42,7 @@ fn word_survives<M: PagingMode>(word: u64) -> Result<(), TestCaseError> {
 }
 
 fn list_survives<M: PagingMode>(index: u32) -> Result<(), TestCaseError> {
-    let nexts = [
-        ListLink::End,
-        ListLink::Index(index % (M::MAX_LIST_INDEX + 1)),
-    ];
+    let nexts = [ListLink::End, ListLink::Index(index % (M::MAX_LIST_INDEX + 1))];
     for next in nexts {
         for shape in [RunShape::Single, RunShape::Several] {
             let entry = ListEntry { next, shape };
@@ -116,27 +107,13 @@ fn every_protection_in_every_state<M: PagingMode>() {
                 let file = PagingFileNumber::new(number).unwrap();
                 let offset = PageFileOffset::new(slot).unwrap();
                 let used_entries = UsedEntries::new(if i386 { 0 } else { 0x3FF }).unwrap();
-                states.push(PteState::PageFile {
-                    file,
-                    offset,
-                    protection,
-                    used_entries,
-                });
-                prototypes.push(PrototypeState::PageFile {
-                    file,
-                    offset,
-                    protection,
-                });
+                states.push(PteState::PageFile { file, offset, protection, used_entries });
+                prototypes.push(PrototypeState::PageFile { file, offset, protection });
             }
         }
         for pfn in [Pfn::new(0), M::MAX_PFN] {
             for owner in [Owner::Kernel, Owner::User] {
-                let transition = TransitionPte {
-                    pfn,
-                    protection,
-                    owner,
-                    ..Default::default()
-                };
+                let transition = TransitionPte { pfn, protection, owner, ..Default::default() };
                 states.push(PteState::Transition(transition));
                 prototypes.push(PrototypeState::Transition(transition));
             }
@@ -150,17 +127,9 @@ fn every_protection_in_every_state<M: PagingMode>() {
         states.push(PteState::PrototypePointer(PrototypePointer {
             address: M::prototype_address(M::PAGED_POOL_START).unwrap(),
             read_only: true,
-            protection: if i386 {
-                Protection::ZERO_ACCESS
-            } else {
-                protection
-            },
+            protection: if i386 { Protection::ZERO_ACCESS } else { protection },
         }));
-        let pool = if M::NAME == "amd64" {
-            0xFFFF_FA80_0000_0000
-        } else {
-            0x8000_0000
-        };
+        let pool = if M::NAME == "amd64" { 0xFFFF_FA80_0000_0000 } else { 0x8000_0000 };
         prototypes.push(PrototypeState::Subsection {
             address: M::subsection_address(Va::new(pool)).unwrap(),
             protection,
@@ -180,10 +149,7 @@ fn demand_zero_without_access_is_zero<M: PagingMode>() {
     let protection = Protection::ZERO_ACCESS;
     assert_eq!(M::encode(&PteState::DemandZero { protection }), 0);
     assert_eq!(M::decode(0), PteState::Zero);
-    assert_eq!(
-        M::encode_prototype(&PrototypeState::DemandZero { protection }),
-        0
-    );
+    assert_eq!(M::encode_prototype(&PrototypeState::DemandZero { protection }), 0);
     assert_eq!(M::decode_prototype(0), PrototypeState::Zero);
 }
 

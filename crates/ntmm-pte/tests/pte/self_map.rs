@@ -32,10 +32,7 @@ fn self_map_laws<M: PagingMode>(va: Va) -> Result<(), TestCaseError> {
     for level in Level::ALL {
         if let Some(up) = level.up() {
             let table = M::entry_address(va, level);
-            prop_assert_eq!(
-                M::entry_address(table, Level::Table),
-                M::entry_address(va, up)
-            );
+            prop_assert_eq!(M::entry_address(table, Level::Table), M::entry_address(va, up));
         }
     }
 
@@ -45,9 +42,7 @@ fn self_map_laws<M: PagingMode>(va: Va) -> Result<(), TestCaseError> {
         .into_iter()
         .take(M::LEVELS)
         .rev()
-        .fold(0, |vpn, level| {
-            vpn << bits | u64::from(M::slot(va, level).get())
-        });
+        .fold(0, |vpn, level| vpn << bits | u64::from(M::slot(va, level).get()));
     prop_assert_eq!(spelled, va.vpn().get());
     Ok(())
 }
@@ -121,10 +116,7 @@ fn self_map_entry<M: PagingMode>() {
     assert_eq!(M::entry_address(M::PTE_BASE, M::SELF_MAP_LEVEL), at);
     assert_eq!(M::slot(M::PTE_BASE, M::SELF_MAP_LEVEL), M::SELF_MAP_SLOT);
     let last = M::entry_address(M::PTE_TOP, M::SELF_MAP_LEVEL);
-    assert_eq!(
-        last.get() - at.get(),
-        ((M::SELF_MAP_ENTRIES - 1) * M::ENTRY_BYTES) as u64
-    );
+    assert_eq!(last.get() - at.get(), ((M::SELF_MAP_ENTRIES - 1) * M::ENTRY_BYTES) as u64);
     assert_eq!(M::entry_address(last, Level::Table), last);
 
     assert_eq!(M::entry_address(Va::new(0), Level::Table), M::PTE_BASE);
@@ -161,21 +153,10 @@ fn known_i386_entries() {
         (0xC030_0000, 0xC030_0C00),
         (0xFFFF_F000, 0xC03F_FFFC),
     ] {
-        assert_eq!(
-            I386::entry_address(Va::new(va), Level::Table),
-            Va::new(pte),
-            "{va:#x}"
-        );
-        assert_eq!(
-            I386::va_of_entry(Va::new(pte), Level::Table),
-            Va::new(va),
-            "{pte:#x}"
-        );
+        assert_eq!(I386::entry_address(Va::new(va), Level::Table), Va::new(pte), "{va:#x}");
+        assert_eq!(I386::va_of_entry(Va::new(pte), Level::Table), Va::new(va), "{pte:#x}");
     }
-    assert_eq!(
-        I386::entry_address(Va::new(0xC000_0000), Level::Directory),
-        I386::SELF_MAP_ADDRESS
-    );
+    assert_eq!(I386::entry_address(Va::new(0xC000_0000), Level::Directory), I386::SELF_MAP_ADDRESS);
 }
 
 /// Where a large page is mapped the walk through the self-map ends one level early: the
@@ -187,29 +168,20 @@ fn i386_large_pages_alias_their_tables() {
         let alias = Va::new(0xC020_0000 + n * 0x1000);
         assert_eq!(I386::table_address(large, Level::Table), alias);
         assert_eq!(I386::slot(alias, Level::Directory), I386::SELF_MAP_SLOT);
-        assert_eq!(
-            I386::slot(alias, Level::Table),
-            I386::slot(large, Level::Directory)
-        );
+        assert_eq!(I386::slot(alias, Level::Table), I386::slot(large, Level::Directory));
         assert_eq!(
             I386::entry_address(alias, Level::Table),
             I386::entry_address(large, Level::Directory)
         );
     }
-    assert_eq!(
-        I386::table_address(Va::new(0x9FC0_0000), Level::Table),
-        Va::new(0xC027_F000)
-    );
+    assert_eq!(I386::table_address(Va::new(0x9FC0_0000), Level::Table), Va::new(0xC027_F000));
 }
 
 #[test]
 fn page_numbers_lose_and_regain_their_sign() {
     let kernel = Va::new(0xFFFF_F680_0000_5123);
     assert_eq!(kernel.vpn(), Vpn::new(0xF_6800_0005));
-    assert_eq!(
-        Amd64::va_of_vpn(kernel.vpn()),
-        Va::new(0xFFFF_F680_0000_5000)
-    );
+    assert_eq!(Amd64::va_of_vpn(kernel.vpn()), Va::new(0xFFFF_F680_0000_5000));
     assert_eq!(Pae::va_of_vpn(Vpn::new(0xF_FFFF)), Va::new(0xFFFF_F000));
 }
 

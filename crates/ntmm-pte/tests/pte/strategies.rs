@@ -7,11 +7,7 @@ use ntmm_pte::{
 use proptest::prelude::*;
 
 fn width<M: PagingMode>() -> u64 {
-    if M::ENTRY_BYTES == 4 {
-        0xFFFF_FFFF
-    } else {
-        u64::MAX
-    }
+    if M::ENTRY_BYTES == 4 { 0xFFFF_FFFF } else { u64::MAX }
 }
 
 /// Words of every class about equally often; a plain random word is mostly valid or a
@@ -58,23 +54,8 @@ pub fn offset<M: PagingMode>() -> impl Strategy<Value = PageFileOffset> {
 
 pub fn valid<M: PagingMode>() -> impl Strategy<Value = ValidPte> {
     (pfn::<M>(), owner(), any::<[bool; 11]>(), 0u64..0x800).prop_map(|(pfn, owner, flags, hint)| {
-        let [
-            writable,
-            write_through,
-            cache_disable,
-            accessed,
-            dirty,
-            large,
-            ..,
-        ] = flags;
-        let [
-            ..,
-            global,
-            copy_on_write,
-            prototype,
-            software_write,
-            no_execute,
-        ] = flags;
+        let [writable, write_through, cache_disable, accessed, dirty, large, ..] = flags;
+        let [.., global, copy_on_write, prototype, software_write, no_execute] = flags;
         ValidPte {
             pfn,
             writable,
@@ -110,12 +91,8 @@ pub fn transition<M: PagingMode>() -> impl Strategy<Value = TransitionPte> {
 /// Addresses that the mode's words can hold as prototype addresses.
 pub fn prototype_va<M: PagingMode>() -> BoxedStrategy<Va> {
     match M::NAME {
-        "i386" => (0xE100_0000u64 >> 2..=0xFFFF_FFFF >> 2)
-            .prop_map(|n| Va::new(n << 2))
-            .boxed(),
-        "pae" => (0u64..=0xFFFF_FFFF >> 3)
-            .prop_map(|n| Va::new(n << 3))
-            .boxed(),
+        "i386" => (0xE100_0000u64 >> 2..=0xFFFF_FFFF >> 2).prop_map(|n| Va::new(n << 2)).boxed(),
+        "pae" => (0u64..=0xFFFF_FFFF >> 3).prop_map(|n| Va::new(n << 3)).boxed(),
         _ => prop_oneof![
             (0u64..=0x7FFF_FFFF_FFFF >> 3).prop_map(|n| Va::new(n << 3)),
             (0xFFFF_8000_0000_0000u64 >> 3..=0xFFFF_FFFF_FFFE_FFFF >> 3)
@@ -142,11 +119,7 @@ fn pointer<M: PagingMode>() -> impl Strategy<Value = PrototypePointer> {
         PrototypePointer {
             address: M::prototype_address(va).unwrap(),
             read_only,
-            protection: if M::NAME == "i386" {
-                Protection::ZERO_ACCESS
-            } else {
-                protection
-            },
+            protection: if M::NAME == "i386" { Protection::ZERO_ACCESS } else { protection },
         }
     })
 }
@@ -184,18 +157,11 @@ pub fn prototype_state<M: PagingMode>() -> BoxedStrategy<PrototypeState> {
             protection: Protection::from_bits(bits).unwrap()
         }),
         (file(), offset::<M>(), protection()).prop_map(|(file, offset, protection)| {
-            PrototypeState::PageFile {
-                file,
-                offset,
-                protection,
-            }
+            PrototypeState::PageFile { file, offset, protection }
         }),
         transition::<M>().prop_map(PrototypeState::Transition),
         (subsection_va::<M>(), protection()).prop_map(|(va, protection)| {
-            PrototypeState::Subsection {
-                address: M::subsection_address(va).unwrap(),
-                protection,
-            }
+            PrototypeState::Subsection { address: M::subsection_address(va).unwrap(), protection }
         }),
     ]
     .boxed()

@@ -1,0 +1,186 @@
+//! Taking an address space down (MmCleanProcessAddressSpace, MmDeleteProcessAddressSpace,
+//! spec 12.6).
+//!
+//! From the first step on, faults and calls in the space fail. Then every allocation is
+//! released; with the last page of a table its table goes, so that in the end only the space's
+//! own tables and its list are left. They are flushed from every processor and given back.
+
+use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Vpn};
+use ntmm_sync::level::{Token, Unlocked};
+
+use super::AddressSpaceId;
+use crate::frames::entry::FrameFlags;
+use crate::manager::Manager;
+use crate::operation::{Operation, Step};
+use crate::platform::{FlushScope, FlushTicket, Platform};
+use crate::status::NtStatus;
+use crate::tables::EntryRef;
+use crate::virtual_memory::free::Release;
+use crate::virtual_memory::range::{MissingTables, RangeWalk, flush_wait};
+use crate::working_set::header::HEADER_WORDS;
+
+/// Deletes an address space. No thread runs in it any more.
+#[derive(Debug)]
+#[must_use]
+pub struct DeleteAddressSpace {
+    space: AddressSpaceId,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Start,
+    NextAllocation,
+    Releasing { walk: RangeWalk, release: Release },
+    Flushing(FlushTicket),
+    Finished,
+}
+
+impl DeleteAddressSpace {
+    /// Deletes `space`.
+    pub const fn new(space: AddressSpaceId) -> Self {
+        Self { space, stage: Stage::Start }
+    }
+
+    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
+        let mut entry = manager.enter();
+        let Some(mut set) = manager.lock_space(entry.token(), self.space) else {
+            return Step::Raise(NtStatus::INVALID_HANDLE);
+        };
+        if let Err(wait) = set.own_address_creation() {
+            return Step::Wait(wait);
+        }
+        set.begin_deletion();
+        self.stage = Stage::NextAllocation;
+        Step::Done(())
+    }
+
+    fn next_allocation<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
+        let mut entry = manager.enter();
+        let Some(set) = manager.lock_space(entry.token(), self.space) else {
+            return Step::Raise(NtStatus::INVALID_HANDLE);
+        };
+        self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
+            Some(vad) => Stage::Releasing {
+                walk: RangeWalk::new(vad.start, vad.end),
+                release: Release::new(vad, vad.end),
+            },
+            None => {
+                Stage::Flushing(manager.platform().flush(FlushScope::Space { space: self.space }))
+            }
+        };
+        Step::Done(())
+    }
+
+    fn advance<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
+        match &mut self.stage {
+            Stage::Start => self.start(manager),
+            Stage::NextAllocation => self.next_allocation(manager),
+            Stage::Releasing { walk, release } => {
+                match manager.walk_range(self.space, walk, MissingTables::Skip, release) {
+                    Step::Done(()) => {
+                        self.stage = Stage::NextAllocation;
+                        Step::Done(())
+                    }
+                    // A table that cannot be read keeps the slots of its pages; the page is
+                    // tried again, for nothing else can free them.
+                    other => other,
+                }
+            }
+            Stage::Flushing(ticket) => {
+                if !manager.platform().acknowledged(*ticket) {
+                    return Step::Wait(flush_wait(*ticket));
+                }
+                let mut entry = manager.enter();
+                manager.free_space(entry.token(), self.space);
+                self.stage = Stage::Finished;
+                Step::Done(())
+            }
+            Stage::Finished => Step::Done(()),
+        }
+    }
+}
+
+impl<P: Platform> Operation<P> for DeleteAddressSpace {
+    type Output = ();
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<()> {
+        while !matches!(self.stage, Stage::Finished) {
+            match self.advance(manager) {
+                Step::Done(()) => {}
+                other => return other,
+            }
+        }
+        Step::Done(())
+    }
+
+    fn abandon(mut self, manager: &Manager<P>) {
+        if let Stage::Releasing { walk, .. } = &mut self.stage {
+            walk.holds.release(manager);
+        }
+        if !matches!(self.stage, Stage::Start | Stage::Finished) {
+            manager.disown_address_creation(self.space);
+        }
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// Gives back the space's own frames; nothing refers to them any more.
+    fn free_space(&self, token: &mut Token<'_, Unlocked>, space: AddressSpaceId) {
+        let Some(list) = self.find_space(space) else { return };
+        let (root, commit) = {
+            let Some(set) = self.lock_space(token, space) else { return };
+            self.withdraw_space(space);
+            (set.root(), set.header().commit())
+        };
+        let header = self.header_at(list);
+        let list_pages = (HEADER_WORDS + header.initialized()).div_ceil(512) as usize;
+        let hash_pages = header.hash_size() / 512;
+        let table = Pfn::new(header.list_table());
+        for page in 1..list_pages {
+            let word = self.load_entry(self.list_entry(header, page));
+            self.free_own_frame(token, P::Paging::valid_pfn(word));
+        }
+        for page in 0..u64::from(hash_pages) {
+            let slot = ntmm_pte::Slot::from_low_bits(P::Paging::ENTRIES as u64 - 1 - page);
+            let word = self.load_entry(EntryRef { table, slot });
+            self.free_own_frame(token, P::Paging::valid_pfn(word));
+        }
+        self.free_own_tables(token, root);
+        self.free_own_frame(token, list);
+        self.return_commitment(Pages::new(commit));
+    }
+
+    /// Frees the tables on the way to hyperspace, the lowest first, the directories of PAE and
+    /// the root.
+    fn free_own_tables(&self, token: &mut Token<'_, Unlocked>, root: Pfn) {
+        let address = Self::list_address(0);
+        let mut level = Level::Table;
+        while level < P::Paging::SELF_MAP_LEVEL {
+            let Some(above) = level.up() else { break };
+            if let crate::tables::Walk::Found(entry) = self.walk(root, address, above) {
+                let pfn = P::Paging::valid_pfn(self.load_entry(entry));
+                // The entries below go with their table.
+                self.free_own_frame(token, pfn);
+            }
+            level = above;
+        }
+        if P::Paging::SELF_MAP_LEVEL != P::Paging::TOP {
+            for slot in 0..P::Paging::TOP_ENTRIES as u64 {
+                let entry = EntryRef { table: root, slot: ntmm_pte::Slot::from_low_bits(slot) };
+                let pfn = P::Paging::valid_pfn(self.load_entry(entry));
+                self.free_own_frame(token, pfn);
+            }
+        }
+        self.free_own_frame(token, root);
+    }
+
+    /// Frees a frame of a space that no processor can reach any more.
+    fn free_own_frame(&self, token: &mut Token<'_, Unlocked>, pfn: Pfn) {
+        let mut frame = self.lock_frame(token, pfn);
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        frame.insert(FrameFlags::DELETED);
+        self.drop_reference(&mut frame);
+    }
+}

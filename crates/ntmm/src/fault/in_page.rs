@@ -1,0 +1,199 @@
+//! Reads in flight: who waits, what completion does, when the frames are let go
+//! (MiWaitForInPageComplete, spec 4.13, 4.14).
+//!
+//! Completion, which may come at DISPATCH_LEVEL on any processor, only marks the frames and the
+//! read's record and wakes. The waiting operations fault again from the top and find
+//! transition entries. The record holds a reference on every frame until the last operation
+//! that waited has let go: so what was read cannot leave memory before it was used once. When
+//! the read failed, letting go gives the entries their page-file form back and frees the frames.
+
+use arrayvec::ArrayVec;
+use ntmm_pte::PteWord;
+use ntmm_sync::level::{self, Level, Outside, Token};
+
+use super::Blocked;
+use crate::events::{Event, FaultKind};
+use crate::frames::entry::FrameFlags;
+use crate::manager::Manager;
+use crate::operation::{Wait, WaitKey};
+use crate::platform::Platform;
+use crate::status::NtStatus;
+use crate::tables::EntryRef;
+use crate::transfer::{LastHolder, Progress, TransferId};
+
+/// Reads an operation may hold at once: one for each level of tables.
+const HOLDS: usize = 8;
+
+/// The reads an operation waits for or has waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    reads: ArrayVec<TransferId, HOLDS>,
+    waited: Waited,
+}
+
+/// Whether the operation had to wait for a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Waited {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Holds {
+    /// Looks at the reads held: waits for one that is in flight, fails when one failed.
+    pub(crate) fn check<P: Platform>(&self, manager: &Manager<P>) -> Result<(), Blocked> {
+        for &read in &self.reads {
+            match manager.read_progress(read) {
+                Progress::InFlight => return Err(Blocked::Wait(read.wait())),
+                Progress::Done(Ok(())) => {}
+                Progress::Done(Err(_)) => return Err(Blocked::Raise(NtStatus::IN_PAGE_ERROR)),
+            }
+        }
+        Ok(())
+    }
+
+    /// How the fault counts: as a page-file fault when it had to wait for a read.
+    pub(crate) fn finished(&self, kind: FaultKind) -> FaultKind {
+        match self.waited {
+            Waited::Yes => FaultKind::PageFile,
+            Waited::No => kind,
+        }
+    }
+
+    /// Deals with what blocked a step, with no lock held. None: step again at once.
+    pub(crate) fn absorb<P: Platform>(
+        &mut self,
+        manager: &Manager<P>,
+        blocked: Blocked,
+    ) -> Option<Result<Wait, NtStatus>> {
+        let read = match blocked {
+            Blocked::Restart => return None,
+            Blocked::Raise(status) => return Some(Err(status)),
+            Blocked::Wait(wait) => {
+                // What was read may be the very memory that is waited for.
+                if wait.key == WaitKey::AvailablePages || wait.key == WaitKey::Records {
+                    self.release(manager);
+                }
+                return Some(Ok(wait));
+            }
+            Blocked::Collided(read) => read,
+            Blocked::Issue(ref read) => read.id,
+        };
+        self.waited = Waited::Yes;
+        if self.reads.is_full() {
+            self.release(manager);
+        }
+        self.reads.push(read);
+        if let Blocked::Issue(page_read) = blocked {
+            page_read.submit(manager);
+        }
+        Some(Ok(read.wait()))
+    }
+
+    /// Lets go of all reads.
+    pub(crate) fn release<P: Platform>(&mut self, manager: &Manager<P>) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let mut entry = manager.enter();
+        for read in self.reads.drain(..) {
+            if manager.unhold_read(entry.token(), read) == LastHolder::Yes {
+                manager.release_read(entry.token(), read);
+            }
+        }
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// A page read has completed.
+    pub(crate) fn complete_read<L: Level + Outside<level::Frame> + Outside<level::List>>(
+        &self,
+        token: &mut Token<'_, L>,
+        id: TransferId,
+        result: Result<(), NtStatus>,
+    ) {
+        let frames = self.transfer_frames(&self.reads, id);
+        let status = result.err().unwrap_or(NtStatus::SUCCESS);
+        for &pfn in &frames {
+            let mut frame = self.lock_frame(token, pfn);
+            frame.remove(FrameFlags::READ_IN_PROGRESS);
+            if result.is_err() {
+                frame.insert(FrameFlags::IN_PAGE_ERROR);
+            }
+            frame.entry().set_u1(status.code());
+        }
+        self.counters.page_read_ios.add(1);
+        match result {
+            Ok(()) => self.counters.pages_read.add(frames.len() as u64),
+            Err(_) => self.counters.failed_reads.add(1),
+        }
+        if P::ENABLED {
+            self.platform().event(&Event::PageRead { pages: frames.len() as u32 });
+        }
+        if self.finish_read(token, id, status) == LastHolder::Yes {
+            self.release_read(token, id);
+        }
+        self.platform().wake(id.wait().key);
+    }
+
+    /// Drops the references of a completed read that nobody holds any more.
+    fn release_read<L: Level + Outside<level::Frame> + Outside<level::List>>(
+        &self,
+        token: &mut Token<'_, L>,
+        id: TransferId,
+    ) {
+        for pfn in self.transfer_frames(&self.reads, id) {
+            let mut frame = self.lock_frame(token, pfn);
+            if frame.has(FrameFlags::IN_PAGE_ERROR) && !frame.has(FrameFlags::DELETED) {
+                // The page keeps its slot; only the frame goes.
+                self.restore_failed_entry(&frame);
+                frame.entry().set_original(0);
+                frame.insert(FrameFlags::DELETED);
+            }
+            self.drop_reference(&mut frame);
+        }
+        self.free_transfer(token, &self.reads, id);
+    }
+
+    /// Changes a software entry that only the holder of the working-set lock may change, or
+    /// a transition entry whose frame is locked. When it becomes nonzero the table's count of
+    /// used entries follows.
+    pub(crate) fn store_software(&self, entry: EntryRef, old: u64, new: u64) {
+        if self.exchange_entry(entry, old, new).is_err() {
+            self.corrupt_table(entry);
+        }
+        let table = self.entry(entry.table);
+        if old == 0 && new != 0 {
+            table.set_used_entries(table.used_entries() + 1);
+        } else if old != 0 && new == 0 {
+            table.set_used_entries(table.used_entries().saturating_sub(1));
+        }
+    }
+}
+
+impl<P: Platform> crate::working_set::WorkingSetGuard<'_, '_, P> {
+    /// Gives a nonzero software entry another protection. False when a transition entry changed
+    /// before its frame was locked: look again.
+    pub(crate) fn change_software_protection(
+        &mut self,
+        entry: EntryRef,
+        protection: ntmm_pte::Protection,
+    ) -> bool {
+        let manager = self.manager();
+        let word = manager.load_entry(entry);
+        let new = P::Paging::with_protection(word, protection);
+        if !P::Paging::is_transition(word) {
+            manager.store_software(entry, word, new);
+            return true;
+        }
+        let frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
+        if manager.load_entry(entry) != word {
+            return false;
+        }
+        frame
+            .entry()
+            .set_original(P::Paging::with_protection(frame.entry().original(), protection));
+        manager.store_software(entry, word, new);
+        true
+    }
+}

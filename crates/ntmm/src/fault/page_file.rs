@@ -1,0 +1,178 @@
+//! Faults on pages in a paging file (MiResolvePageFileFault, spec 4.11).
+//!
+//! A read brings in the page and those of its neighbours that lie next to it both in the
+//! address space and in the file. The entries become transition entries at once, so that other
+//! faults on them collide with this read; the caller submits it when all locks are dropped.
+
+use arrayvec::ArrayVec;
+use ntmm_pte::{PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
+
+use super::{Blocked, Target, TargetKind};
+use crate::frames::entry::FrameFlags;
+use crate::frames::take::Want;
+use crate::frames::{FrameUse, PageLocation, PageReservation};
+use crate::platform::{Direction, FileId, PagingRequest, Platform};
+use crate::status::NtStatus;
+use crate::tables::EntryRef;
+use crate::transfer::{CLUSTER, Cluster, TransferId};
+use crate::working_set::WorkingSetGuard;
+
+/// A read that is ready to be submitted.
+#[derive(Debug)]
+pub(crate) struct PageRead {
+    pub(crate) id: TransferId,
+    file: FileId,
+    first_page: u64,
+    frames: Cluster,
+}
+
+impl PageRead {
+    /// Submits the read. No lock is held.
+    pub(crate) fn submit<P: Platform>(&self, manager: &crate::Manager<P>) {
+        manager.platform().submit(&PagingRequest {
+            token: self.id.token(Direction::Read),
+            direction: Direction::Read,
+            file: self.file,
+            first_page: self.first_page,
+            frames: &self.frames,
+        });
+    }
+}
+
+/// One page of a cluster: its entry and what is in it.
+type Page = (EntryRef, u64);
+
+impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
+    /// Prepares the read of `target`, whose entry holds the page-file word `word`, and says why
+    /// the fault has to wait.
+    pub(super) fn resolve_page_file(
+        &mut self,
+        target: Target,
+        word: u64,
+        reservation: &mut PageReservation<'m, P>,
+    ) -> Blocked {
+        let manager = self.manager();
+        let Some((file, offset)) = P::Paging::page_file_location(word) else {
+            return Blocked::Restart;
+        };
+        let Some(host_file) = manager.paging_files.file_id(file) else {
+            return Blocked::Raise(NtStatus::IN_PAGE_ERROR);
+        };
+        let id = match manager.allocate_transfer(self.token(), &manager.reads) {
+            Some(id) => id,
+            None => {
+                let wait = manager.record_wait();
+                match manager.allocate_transfer(self.token(), &manager.reads) {
+                    Some(id) => id,
+                    None => return Blocked::Wait(wait),
+                }
+            }
+        };
+        let (pages, before) = self.cluster(target, word, file, offset);
+        let mut extra = None;
+        let mut pages = pages;
+        let mut before = before;
+        while pages.len() > 1 {
+            let wanted = pages.len() as u32 - 1;
+            if manager.available.unreserved() > manager.available.thresholds().minimum + wanted {
+                extra = manager.try_reserve_pages(wanted);
+            }
+            if extra.is_some() {
+                break;
+            }
+            // Memory is short: the page alone.
+            pages = core::iter::once((target.entry, word)).collect();
+            before = 0;
+        }
+        let usage = match target.kind {
+            TargetKind::Page => FrameUse::Private,
+            TargetKind::Table => FrameUse::PageTable,
+        };
+        let mut frames = Cluster::new();
+        for &(entry, held) in &pages {
+            let color = self.next_color();
+            let from = match &mut extra {
+                Some(extra) if entry != target.entry => extra,
+                _ => &mut *reservation,
+            };
+            {
+                let mut frame = manager.take_frame(self.token(), from, color, Want::Any, usage);
+                frame.entry().set_original(held);
+                frame.entry().set_container(entry.table, entry.slot);
+                frame.insert(FrameFlags::READ_IN_PROGRESS);
+                frame.set_location(PageLocation::Transition);
+                frame.add_reference();
+                frame.entry().set_u1(id.index());
+                let protection = P::Paging::software_protection(held);
+                manager.store_software(entry, held, P::Paging::transition(frame.pfn(), protection));
+                frames.push(frame.pfn());
+            }
+            manager.entry(entry.table).add_share(1);
+        }
+        manager.set_transfer_frames(&manager.reads, id, &frames);
+        let first_page = u64::from(offset.get()) - before;
+        Blocked::Issue(PageRead { id, file: host_file, first_page, frames })
+    }
+
+    /// The pages to read with `target`, in file order, and how many lie before it.
+    fn cluster(
+        &self,
+        target: Target,
+        word: u64,
+        file: PagingFileNumber,
+        offset: PageFileOffset,
+    ) -> (ArrayVec<Page, CLUSTER>, u64) {
+        let mut pages = ArrayVec::new();
+        pages.push((target.entry, word));
+        let limit = self.manager().config.read_cluster.clamp(1, CLUSTER as u32) as usize;
+        if target.kind == TargetKind::Table {
+            return (pages, 0);
+        }
+        let mut distance = 1;
+        while pages.len() < limit {
+            let Some(page) = self.neighbour(target, distance, file, offset) else { break };
+            pages.push(page);
+            distance += 1;
+        }
+        let mut before = 0;
+        while pages.len() < limit {
+            let Some(page) = self.neighbour(target, -(before as i64) - 1, file, offset) else {
+                break;
+            };
+            pages.insert(0, page);
+            before += 1;
+        }
+        (pages, before)
+    }
+
+    /// The page `distance` pages from `target`, if it is in the same table, the same allocation,
+    /// and at the same distance in the same file.
+    fn neighbour(
+        &self,
+        target: Target,
+        distance: i64,
+        file: PagingFileNumber,
+        offset: PageFileOffset,
+    ) -> Option<Page> {
+        let manager = self.manager();
+        let slot = i64::from(target.entry.slot.get()) + distance;
+        if slot < 0 || slot >= P::Paging::ENTRIES as i64 {
+            return None;
+        }
+        let entry = EntryRef { table: target.entry.table, slot: Slot::from_low_bits(slot as u64) };
+        let word = manager.load_entry(entry);
+        if P::Paging::is_valid(word) || !P::Paging::is_page_file(word) {
+            return None;
+        }
+        let protection = P::Paging::software_protection(word);
+        let (in_file, at) = P::Paging::page_file_location(word)?;
+        let adjacent = i64::from(at.get()) == i64::from(offset.get()) + distance;
+        if in_file != file || !adjacent || !protection.is_mappable() {
+            return None;
+        }
+        let here = self.find_vad(target.va.vpn())?;
+        let page = i64::try_from(target.va.vpn().get()).ok()? + distance;
+        let inside = (here.start.get() as i64..=here.end.get() as i64).contains(&page);
+        inside.then_some((entry, word))
+    }
+}

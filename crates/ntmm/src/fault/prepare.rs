@@ -1,0 +1,73 @@
+//! Making room before a fault changes anything: frames, working-set entries, and the way down
+//! the tables.
+
+use ntmm_pte::{Level, Pages, Protection, Va};
+
+use super::in_page::Holds;
+use super::{Blocked, Target};
+use crate::frames::PageReservation;
+use crate::platform::Platform;
+use crate::status::NtStatus;
+use crate::tables::{EntryRef, Walk};
+use crate::working_set::WorkingSetGuard;
+use crate::working_set::replace::Room;
+
+impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
+    /// Reserves frames and working-set entries for up to `pages` pages that are to become valid
+    /// on the way to `va`, by replacing or by growing the set. The tables of `va` stay.
+    pub(crate) fn prepare(
+        &mut self,
+        va: Va,
+        pages: u32,
+    ) -> Result<PageReservation<'m, P>, Blocked> {
+        let manager = self.manager();
+        if self.room_for(pages) == Room::Replace {
+            self.replace(va, pages);
+        }
+        let grow = u32::from(self.free_entries() < pages);
+        let mut reservation = manager.reserve_pages(pages + grow).map_err(Blocked::Wait)?;
+        if grow > 0 && !self.grow_list(&mut reservation) {
+            self.replace(va, pages);
+            if self.free_entries() < pages {
+                return Err(Blocked::Raise(NtStatus::NO_MEMORY));
+            }
+        }
+        Ok(reservation)
+    }
+
+    fn replace(&mut self, va: Va, pages: u32) {
+        let Some(mut batch) = self.manager().try_begin_flush(self.space()) else { return };
+        for _ in 0..pages {
+            if !self.replace_one(va, &mut batch) {
+                break;
+            }
+        }
+        batch.finish(self.token());
+    }
+
+    /// Makes the tables on the way to `va` valid and returns the entry of its page.
+    pub(crate) fn descend(&mut self, va: Va, holds: &mut Holds) -> Result<EntryRef, Blocked> {
+        let manager = self.manager();
+        let mut reservation = None;
+        loop {
+            let (level, entry) = match manager.walk(self.root(), va, Level::Table) {
+                Walk::Found(entry) => return Ok(entry),
+                Walk::Missing { level, entry } => (level, entry),
+            };
+            let reservation = match &mut reservation {
+                Some(reservation) => reservation,
+                none => none.insert(self.prepare(va, level.number())?),
+            };
+            let target = Target::table::<P::Paging>(entry, va, level);
+            self.resolve(target, Protection::EXECUTE_READWRITE, reservation, holds)?;
+        }
+    }
+
+    /// Counts pages the space has in memory or in paging files.
+    pub(crate) fn count_private(&mut self, added: Pages, removed: Pages) {
+        let header = self.header();
+        header.set_private_pages(
+            (header.private_pages() + added.get()).saturating_sub(removed.get()),
+        );
+    }
+}

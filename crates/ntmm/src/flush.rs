@@ -1,0 +1,265 @@
+//! Flush batches: frames that wait until every processor has forgotten their translation
+//! (MiFlushPteList, the valid list of decommit, spec 10.6-10.7, 14.2).
+//!
+//! Taking a page away goes in this order: the entry is changed, the translation is flushed,
+//! and only when all processors have acknowledged is the frame reused, written out or shared.
+//! Between the first and the last step the frame is held by its batch: the reference that its
+//! mapping had is the batch's now, so it stays in Transition however it is used meanwhile.
+//!
+//! A batch is a record on the manager's fixed frames. Its life: free -> filling (one owner)
+//! -> flushing (the ticket is out) -> retiring -> free. The state word changes by
+//! compare-and-swap, the rest belongs to whoever moved the state.
+
+use arrayvec::ArrayVec;
+use ntmm_pte::{Pfn, Va};
+use ntmm_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use ntmm_sync::frame::WordIndex;
+use ntmm_sync::level::{self, Level, Outside, Token};
+use ntmm_sync::record::View;
+
+use crate::address_space::AddressSpaceId;
+use crate::manager::Manager;
+use crate::operation::{Epoch, Wait, WaitKey};
+use crate::platform::{Engine, EngineStep, FlushScope, FlushTicket, Platform};
+
+/// Frames a batch can hold.
+pub(crate) const BATCH_FRAMES: usize = 60;
+
+/// Addresses a batch names; with more, everything of the space is flushed
+/// (MM_MAXIMUM_FLUSH_COUNT).
+const NAMED_PAGES: usize = 15;
+
+const RECORD_WORDS: usize = 32;
+const RECORDS_PER_FRAME: u32 = 512 / RECORD_WORDS as u32;
+
+const FREE: u64 = 0;
+const FILLING: u64 = 1;
+const FLUSHING: u64 = 2;
+const RETIRING: u64 = 3;
+
+/// The batch records of a machine.
+#[derive(Debug)]
+pub(crate) struct FlushTable {
+    first: Pfn,
+    frames: u32,
+    /// Wake-ups of [`WaitKey::Records`]. Tag A.
+    epoch: AtomicU64,
+    waiting: AtomicBool,
+}
+
+impl FlushTable {
+    pub(crate) fn new(first: Pfn, frames: u32) -> Self {
+        Self { first, frames, epoch: AtomicU64::new(0), waiting: AtomicBool::new(false) }
+    }
+
+    const fn records(&self) -> u32 {
+        self.frames * RECORDS_PER_FRAME
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+}
+
+/// A batch being filled.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct FlushBatch<'m, P: Platform> {
+    manager: &'m Manager<P>,
+    record: u32,
+    space: AddressSpaceId,
+    frames: usize,
+    pages: ArrayVec<Va, NAMED_PAGES>,
+    overflown: Overflow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overflow {
+    No,
+    Yes,
+}
+
+impl<P: Platform> FlushBatch<'_, P> {
+    /// Whether no further frame fits.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.frames >= BATCH_FRAMES
+    }
+
+    /// Frames that still fit.
+    pub(crate) const fn room(&self) -> usize {
+        BATCH_FRAMES - self.frames
+    }
+
+    /// Adds a page whose entry has just lost rights but whose frame stays mapped.
+    pub(crate) fn push_page(&mut self, va: Va) {
+        if self.pages.try_push(va).is_err() {
+            self.overflown = Overflow::Yes;
+        }
+    }
+
+    /// Adds a page whose entry is no longer valid, with the reference its mapping had. The
+    /// batch is not full.
+    pub(crate) fn push_frame(&mut self, va: Va, pfn: Pfn) {
+        self.push_page(va);
+        let record = self.manager.flush_record(self.record);
+        let word = record.word(2 + (self.frames / 2) as u16);
+        let shift = (self.frames % 2) * 32;
+        let rest = word.load(Ordering::Relaxed) & !(0xFFFF_FFFF << shift);
+        word.store(rest | (u64::from(pfn.get()) << shift), Ordering::Relaxed);
+        self.frames += 1;
+    }
+
+    /// Starts the flush. `None` when there was nothing to flush. The frames are dropped as soon
+    /// as all processors have acknowledged: here when they already have, otherwise by
+    /// [`Manager::step_retire`].
+    pub(crate) fn finish<L: Level + Outside<level::Frame>>(
+        mut self,
+        token: &mut Token<'_, L>,
+    ) -> Option<FlushTicket> {
+        if self.frames == 0 && self.pages.is_empty() {
+            return None;
+        }
+        let manager = self.manager;
+        let scope = match self.overflown {
+            Overflow::Yes => FlushScope::Space { space: self.space },
+            Overflow::No => FlushScope::Pages { space: self.space, pages: &self.pages },
+        };
+        manager.counters.flushes.add(1);
+        let ticket = manager.platform().flush(scope);
+        let record = manager.flush_record(self.record);
+        record.word(1).store(ticket.get(), Ordering::Relaxed);
+        let frames = core::mem::take(&mut self.frames) as u64;
+        self.pages.clear();
+        record.word(0).store(FLUSHING | (frames << 8), Ordering::Release);
+        // The record is no longer this value's to free.
+        core::mem::forget(self);
+        let number = manager.flush.records();
+        if manager.platform().acknowledged(ticket) {
+            for index in 0..number {
+                manager.retire_record(token, index);
+            }
+        } else {
+            manager.platform().request(Engine::Retire);
+        }
+        Some(ticket)
+    }
+}
+
+impl<P: Platform> Drop for FlushBatch<'_, P> {
+    /// A batch that holds nothing only has its record to give back. One that holds frames is
+    /// always finished; if it were not, its frames would stay in Transition, which the auditors
+    /// report.
+    fn drop(&mut self) {
+        self.manager.flush_record(self.record).word(0).store(FREE, Ordering::Release);
+        self.manager.wake_record_waiters();
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    fn flush_record(&self, index: u32) -> View<'_> {
+        let frame = Pfn::new(self.flush.first.get() + index / RECORDS_PER_FRAME);
+        let base = (index % RECORDS_PER_FRAME) as usize * RECORD_WORDS;
+        View::new(self.platform().frame(frame), WordIndex::wrapping(base))
+    }
+
+    /// Opens a batch for pages of `space`; none when all records are in use.
+    pub(crate) fn try_begin_flush(&self, space: AddressSpaceId) -> Option<FlushBatch<'_, P>> {
+        (0..self.flush.records()).find_map(|record| {
+            let state = self.flush_record(record).word(0);
+            (state.load(Ordering::Relaxed) == FREE
+                && state
+                    .compare_exchange(FREE, FILLING, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok())
+            .then(|| FlushBatch {
+                manager: self,
+                record,
+                space,
+                frames: 0,
+                pages: ArrayVec::new(),
+                overflown: Overflow::No,
+            })
+        })
+    }
+
+    /// Opens a batch or says what to wait for.
+    pub(crate) fn begin_flush(&self, space: AddressSpaceId) -> Result<FlushBatch<'_, P>, Wait> {
+        if let Some(batch) = self.try_begin_flush(space) {
+            return Ok(batch);
+        }
+        let wait = self.record_wait();
+        self.try_begin_flush(space).ok_or(wait)
+    }
+
+    /// Announces that somebody waits for a record; look once more before waiting.
+    pub(crate) fn record_wait(&self) -> Wait {
+        let epoch = self.flush.epoch();
+        self.flush.waiting.store(true, Ordering::SeqCst);
+        self.platform().request(Engine::Retire);
+        Wait { key: WaitKey::Records, epoch }
+    }
+
+    pub(crate) fn wake_record_waiters(&self) {
+        if self.flush.waiting.load(Ordering::SeqCst)
+            && self.flush.waiting.swap(false, Ordering::SeqCst)
+        {
+            self.flush.epoch.fetch_add(1, Ordering::AcqRel);
+            self.platform().wake(WaitKey::Records);
+        }
+    }
+
+    /// Drops the frames of a batch whose flush is acknowledged; says whether it was one.
+    fn retire_record<L: Level + Outside<level::Frame>>(
+        &self,
+        token: &mut Token<'_, L>,
+        index: u32,
+    ) -> Option<()> {
+        let record = self.flush_record(index);
+        let state = record.word(0).load(Ordering::Acquire);
+        let ticket = FlushTicket::new(record.word(1).load(Ordering::Relaxed));
+        if state & 0xFF != FLUSHING || !self.platform().acknowledged(ticket) {
+            return None;
+        }
+        record
+            .word(0)
+            .compare_exchange(state, RETIRING, Ordering::AcqRel, Ordering::Relaxed)
+            .ok()?;
+        for number in 0..(state >> 8) as usize {
+            let word = record.word(2 + (number / 2) as u16).load(Ordering::Relaxed);
+            let pfn = Pfn::new((word >> ((number % 2) * 32)) as u32);
+            let mut frame = self.lock_frame(token, pfn);
+            self.drop_reference(&mut frame);
+        }
+        record.word(0).store(FREE, Ordering::Release);
+        self.wake_record_waiters();
+        Some(())
+    }
+
+    /// The retire engine: drops the frames of every batch that all processors have
+    /// acknowledged. The host requests it again whenever a flush becomes acknowledged.
+    pub(crate) fn step_retire<L: Level + Outside<level::Frame>>(
+        &self,
+        token: &mut Token<'_, L>,
+    ) -> EngineStep {
+        let mut outcome = EngineStep::Idle;
+        for index in 0..self.flush.records() {
+            if self.retire_record(token, index).is_some() {
+                outcome = EngineStep::Worked;
+            }
+        }
+        outcome
+    }
+
+    /// Calls `visit` with each frame a batch holds a reference on. For auditors.
+    pub(crate) fn for_each_flushing_frame(&self, mut visit: impl FnMut(Pfn)) {
+        for index in 0..self.flush.records() {
+            let record = self.flush_record(index);
+            let state = record.word(0).load(Ordering::Acquire);
+            if state & 0xFF == FLUSHING {
+                for number in 0..(state >> 8) as usize {
+                    let word = record.word(2 + (number / 2) as u16).load(Ordering::Relaxed);
+                    visit(Pfn::new((word >> ((number % 2) * 32)) as u32));
+                }
+            }
+        }
+    }
+}

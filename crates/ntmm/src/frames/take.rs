@@ -1,0 +1,189 @@
+//! Taking frames off the lists of available pages (MiRemoveAnyPage, MiRemoveZeroPage, spec 3.7).
+//!
+//! The head of a list is found under the list's lock, but a frame's lock comes first in the
+//! order. So the head's lock is only tried; when somebody holds it that frame is about to leave
+//! the list anyway and the next source is tried, until one yields. The reservation the caller
+//! holds guarantees that one does.
+//!
+//! A standby frame is repurposed: the entry that named it gets its original contents back.
+
+use ntmm_pte::{Pfn, PteWord};
+use ntmm_sync::level::{self, Level, Outside, Token};
+
+use super::available::PageReservation;
+use super::colors::Color;
+use super::entry::{FrameState, FrameUse, LOCK, PageLocation};
+use super::guard::FrameGuard;
+use super::lists::{Chain, WRONG_STATE};
+use crate::manager::Manager;
+use crate::platform::Platform;
+use crate::tables::EntryRef;
+
+/// What the taker does with the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// It must read as zeroes.
+    Zeroed,
+    /// It will be overwritten whole.
+    Any,
+}
+
+/// What is in a frame just taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Zeroes,
+    Unknown,
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Colored(PageLocation),
+    Global(PageLocation),
+}
+
+const ZEROED_FIRST: [Source; 5] = [
+    Source::Colored(PageLocation::Zeroed),
+    Source::Global(PageLocation::Zeroed),
+    Source::Colored(PageLocation::Free),
+    Source::Global(PageLocation::Free),
+    Source::Global(PageLocation::Standby),
+];
+
+const FREE_FIRST: [Source; 5] = [
+    Source::Colored(PageLocation::Free),
+    Source::Colored(PageLocation::Zeroed),
+    Source::Global(PageLocation::Free),
+    Source::Global(PageLocation::Zeroed),
+    Source::Global(PageLocation::Standby),
+];
+
+impl<P: Platform> Manager<P> {
+    /// Takes a frame for `usage`, by preference of `color`, out of `reservation`. The frame
+    /// comes locked, active, with no flags, references or mappings, and with zeroes in it when
+    /// they were wanted.
+    pub(crate) fn take_frame<'m, 't, L: Level + Outside<level::Frame> + Outside<level::List>>(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+        reservation: &mut PageReservation<'_, P>,
+        color: Color,
+        want: Want,
+        usage: FrameUse,
+    ) -> FrameGuard<'m, 't, P> {
+        let sources = match want {
+            Want::Zeroed => ZEROED_FIRST,
+            Want::Any => FREE_FIRST,
+        };
+        let (pfn, state) = loop {
+            let taken = sources
+                .into_iter()
+                .find_map(|source| self.try_take(token, reservation, source, color));
+            match taken {
+                Some(taken) => break taken,
+                None => self.platform().relax(),
+            }
+        };
+        let mut frame = FrameGuard::adopt(self, pfn, self.entry(pfn), state, token.descend());
+        let contents = match frame.location() {
+            PageLocation::Zeroed => Contents::Zeroes,
+            PageLocation::Standby => {
+                self.restore_entry(&frame);
+                Contents::Unknown
+            }
+            _ => Contents::Unknown,
+        };
+        frame.begin(usage);
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        if want == Want::Zeroed && contents == Contents::Unknown {
+            self.platform().zero(pfn);
+        }
+        frame
+    }
+
+    /// Takes a frame off the standby list for its own page: a soft fault (MiUnlinkPageFromList).
+    pub(crate) fn unlink_standby(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        reservation: &mut PageReservation<'_, P>,
+    ) {
+        let pfn = frame.pfn();
+        let list = self.lock_list(frame.token(), PageLocation::Standby);
+        self.unlink_all(&list, PageLocation::Standby, pfn);
+        reservation.consume();
+    }
+
+    /// Turns a standby frame whose page is being deleted into a free one. Available pages stay
+    /// the same.
+    pub(crate) fn free_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        let pfn = frame.pfn();
+        {
+            let list = self.lock_list(frame.token(), PageLocation::Standby);
+            self.unlink_all(&list, PageLocation::Standby, pfn);
+            self.available_moved_off();
+        }
+        self.release_original_slot(frame);
+        self.free_frame(frame);
+    }
+
+    /// Takes the head of the free list to be zeroed. None when it is empty or busy.
+    pub(super) fn take_free_for_zeroing<
+        'm,
+        't,
+        L: Level + Outside<level::Frame> + Outside<level::List>,
+    >(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+    ) -> Option<FrameGuard<'m, 't, P>> {
+        let mut reservation = self.try_reserve_pages(1)?;
+        let (pfn, state) = self.try_take(
+            token,
+            &mut reservation,
+            Source::Global(PageLocation::Free),
+            self.colors.wrapping(0),
+        )?;
+        let mut frame = FrameGuard::adopt(self, pfn, self.entry(pfn), state, token.descend());
+        frame.begin(FrameUse::None);
+        Some(frame)
+    }
+
+    fn try_take<L: Level + Outside<level::List>>(
+        &self,
+        token: &mut Token<'_, L>,
+        reservation: &mut PageReservation<'_, P>,
+        source: Source,
+        color: Color,
+    ) -> Option<(Pfn, FrameState)> {
+        let (location, chain) = match source {
+            Source::Colored(location) => (location, self.chain_of_color(location, color)?),
+            Source::Global(location) => (location, self.lists.chain(location)?),
+        };
+        if self.lists.total(location) == 0 {
+            return None;
+        }
+        let list = self.lock_list(token, location);
+        let pfn = Chain::first(chain)?;
+        let word = LOCK.try_acquire(self.entry(pfn).state_word())?;
+        self.unlink_all(&list, location, pfn);
+        reservation.consume();
+        Some((pfn, FrameState::from_word(word)))
+    }
+
+    /// Gives the entry that names a standby frame its original contents back: the page leaves
+    /// memory (row 4).
+    fn restore_entry(&self, frame: &FrameGuard<'_, '_, P>) {
+        let (table, slot) = frame.entry().container();
+        let entry = EntryRef { table, slot };
+        let word = self.load_entry(entry);
+        let names_frame =
+            P::Paging::is_transition(word) && P::Paging::transition_pfn(word) == frame.pfn();
+        if !names_frame || self.exchange_entry(entry, word, frame.entry().original()).is_err() {
+            self.corrupt_frame(WRONG_STATE, frame.pfn());
+        }
+        self.entry(table).drop_share();
+    }
+
+    /// A failed read's frames give their entries back in the same way as a repurposed one.
+    pub(crate) fn restore_failed_entry(&self, frame: &FrameGuard<'_, '_, P>) {
+        self.restore_entry(frame);
+    }
+}

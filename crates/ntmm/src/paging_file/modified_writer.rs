@@ -1,0 +1,224 @@
+//! The modified-page writer (MiModifiedPageWriter, MiGatherPagefilePages, MiWriteComplete,
+//! spec 9.4).
+//!
+//! A step takes the oldest modified page and those of its neighbours in its page table that are
+//! modified too, then the next oldest, until a cluster is full; gives them neighbouring slots;
+//! and submits one write. While it is being written a page may be faulted in, changed and
+//! trimmed again; only its modified flag decides at completion whether the copy is good.
+
+use arrayvec::ArrayVec;
+use ntmm_pte::{PageFileOffset, PagingMode, Pfn, PteWord, Slot};
+use ntmm_sync::atomic::{AtomicBool, Ordering};
+use ntmm_sync::level::{self, Level, Outside, Token, Unlocked};
+
+use super::bitmap::SlotRun;
+use crate::events::{Event, Notification};
+use crate::frames::PageLocation;
+use crate::frames::entry::FrameFlags;
+use crate::manager::Manager;
+use crate::platform::{Direction, Engine, EngineStep, PagingRequest, Platform};
+use crate::status::NtStatus;
+use crate::tables::EntryRef;
+use crate::transfer::{CLUSTER, Cluster, TransferId};
+
+/// Writes in flight at most: two for each of two files keep a disk busy.
+pub(crate) const WRITES: u32 = 4;
+
+/// What the writer remembers between steps. Tag A.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// It stopped because no file had room.
+    wants_space: AtomicBool,
+    /// The last write failed: rest until asked again.
+    failed: AtomicBool,
+}
+
+impl Writer {
+    pub(crate) fn wants_space(&self) -> bool {
+        self.wants_space.load(Ordering::Acquire)
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// The modified-page writer.
+    pub(crate) fn step_modified_writer(&self) -> EngineStep {
+        if self.writer.failed.swap(false, Ordering::AcqRel) || !self.writing_is_due() {
+            return EngineStep::Idle;
+        }
+        let mut entry = self.enter();
+        self.release_modified_no_write(entry.token());
+        let Some(id) = self.allocate_transfer(entry.token(), &self.writes) else {
+            // The next completion asks for the writer.
+            return EngineStep::Idle;
+        };
+        let wanted = self.lists.total(PageLocation::Modified).min(self.config.write_cluster);
+        let Some((file, run)) = self.allocate_slots(entry.token(), wanted.max(1)) else {
+            self.writer.wants_space.store(true, Ordering::Release);
+            self.free_transfer(entry.token(), &self.writes, id);
+            return EngineStep::Idle;
+        };
+        self.writer.wants_space.store(false, Ordering::Release);
+        let frames = self.gather(entry.token(), run.count as usize);
+        let used = frames.len() as u32;
+        let rest = SlotRun { start: run.start + used, count: run.count - used };
+        self.release_slots(entry.token(), file, rest);
+        let host = self.paging_files.file_id(file);
+        let Some(host) = host.filter(|_| used > 0) else {
+            self.free_transfer(entry.token(), &self.writes, id);
+            return EngineStep::Idle;
+        };
+        for (slot, &pfn) in (run.start..).zip(&frames) {
+            let mut frame = self.lock_frame(entry.token(), pfn);
+            if let Some(offset) = PageFileOffset::new(slot) {
+                self.assign_slot(&mut frame, file, offset);
+            }
+        }
+        self.set_transfer_frames(&self.writes, id, &frames);
+        drop(entry);
+        self.platform().submit(&PagingRequest {
+            token: id.token(Direction::Write),
+            direction: Direction::Write,
+            file: host,
+            first_page: u64::from(run.start),
+            frames: &frames,
+        });
+        EngineStep::Worked
+    }
+
+    /// Whether modified pages should be written now: there are many, or pages are short.
+    fn writing_is_due(&self) -> bool {
+        let modified = self.lists.total(PageLocation::Modified);
+        let short = self.available.unreserved() < self.available.thresholds().plenty;
+        modified > 0 && (modified >= self.modified_maximum || short || self.pages_are_awaited())
+    }
+
+    /// Takes up to `limit` pages off the modified list for writing.
+    fn gather(&self, token: &mut Token<'_, Unlocked>, limit: usize) -> Cluster {
+        let mut frames = Cluster::new();
+        while frames.len() < limit.min(CLUSTER) {
+            let Some(pfn) = self.first_modified() else { break };
+            let (table, slot) = self.entry(pfn).container();
+            if !self.take_for_writing(token, pfn, None) {
+                self.platform().relax();
+                continue;
+            }
+            let mut run = ArrayVec::<Pfn, CLUSTER>::new();
+            run.push(pfn);
+            let room = limit.min(CLUSTER) - frames.len();
+            self.gather_neighbours(token, EntryRef { table, slot }, room, &mut run);
+            frames.extend(run);
+        }
+        frames
+    }
+
+    fn first_modified(&self) -> Option<Pfn> {
+        self.platform().interleave();
+        self.first_of(PageLocation::Modified)
+    }
+
+    /// Adds the modified pages next to `entry` in its table, in the order of their addresses.
+    fn gather_neighbours(
+        &self,
+        token: &mut Token<'_, Unlocked>,
+        entry: EntryRef,
+        room: usize,
+        run: &mut ArrayVec<Pfn, CLUSTER>,
+    ) {
+        let mut slot = entry.slot.get();
+        while run.len() < room && slot > 0 {
+            slot -= 1;
+            match self.take_neighbour(token, entry.table, slot) {
+                Some(pfn) => run.insert(0, pfn),
+                None => break,
+            }
+        }
+        let entries = P::Paging::ENTRIES as u16;
+        let mut slot = entry.slot.get() + 1;
+        while run.len() < room && slot < entries {
+            match self.take_neighbour(token, entry.table, slot) {
+                Some(pfn) => run.push(pfn),
+                None => break,
+            }
+            slot += 1;
+        }
+    }
+
+    /// Takes the page whose entry is at `slot` of `table`, if it is modified. No lock keeps the
+    /// table a table: the frame's own word says whether it really is the page's.
+    fn take_neighbour(
+        &self,
+        token: &mut Token<'_, Unlocked>,
+        table: Pfn,
+        slot: u16,
+    ) -> Option<Pfn> {
+        let at = EntryRef { table, slot: Slot::from_low_bits(u64::from(slot)) };
+        let word = self.load_entry(at);
+        if !P::Paging::is_transition(word) {
+            return None;
+        }
+        let pfn = P::Paging::transition_pfn(word);
+        (self.frame_exists(pfn) && self.take_for_writing(token, pfn, Some(at))).then_some(pfn)
+    }
+
+    /// Takes a frame off the modified list for writing, if it is there and belongs to `at`
+    /// (row 11).
+    fn take_for_writing(
+        &self,
+        token: &mut Token<'_, Unlocked>,
+        pfn: Pfn,
+        at: Option<EntryRef>,
+    ) -> bool {
+        let mut frame = self.lock_frame(token, pfn);
+        let (table, slot) = frame.entry().container();
+        if frame.location() != PageLocation::Modified
+            || at.is_some_and(|at| at != EntryRef { table, slot })
+        {
+            return false;
+        }
+        self.unlink_modified(&mut frame);
+        frame.set_location(PageLocation::Transition);
+        frame.entry().set_u1_and_share(0, 0);
+        frame.remove(FrameFlags::MODIFIED);
+        frame.insert(FrameFlags::WRITE_IN_PROGRESS);
+        frame.add_reference();
+        true
+    }
+
+    /// A page write has completed (rows 12-14).
+    pub(crate) fn complete_write<L>(
+        &self,
+        token: &mut Token<'_, L>,
+        id: TransferId,
+        result: Result<(), NtStatus>,
+    ) where
+        L: Level + Outside<level::Frame> + Outside<level::List>,
+    {
+        let frames = self.transfer_frames(&self.writes, id);
+        for &pfn in &frames {
+            let mut frame = self.lock_frame(token, pfn);
+            frame.remove(FrameFlags::WRITE_IN_PROGRESS);
+            if result.is_err() {
+                frame.insert(FrameFlags::MODIFIED);
+            }
+            if frame.has(FrameFlags::MODIFIED) {
+                // The copy is missing or stale.
+                self.release_original_slot(&mut frame);
+            }
+            self.drop_reference(&mut frame);
+        }
+        self.counters.page_write_ios.add(1);
+        match result {
+            Ok(()) => self.counters.pages_written.add(frames.len() as u64),
+            Err(_) => {
+                self.counters.failed_writes.add(1);
+                self.writer.failed.store(true, Ordering::Release);
+                self.platform().notify(Notification::ModifiedWriteFailed);
+            }
+        }
+        if P::ENABLED {
+            self.platform().event(&Event::PageWrite { pages: frames.len() as u32 });
+        }
+        self.free_transfer(token, &self.writes, id);
+        self.platform().request(Engine::ModifiedWriter);
+    }
+}

@@ -1,0 +1,243 @@
+//! The platform boundary: what a machine gives the manager.
+//!
+//! The boundary is hardware plus executive services, not "map and unmap": the manager owns
+//! page-table formats, accessed and dirty bits and the discipline of translation buffers. Five
+//! small traits say what is needed, [`Platform`] composes them; all methods take `&self`
+//! because every processor of the machine calls them.
+//!
+//! Rules that hold across the boundary:
+//!
+//! * [`PagingIo::submit`] is called with no lock held and may complete at once; completions
+//!   enter through [`Manager::complete_io`](crate::Manager::complete_io).
+//! * Entries that are not present are never cached by a translation buffer, so making an entry
+//!   valid needs no flush.
+//! * [`Executive::interleave`] is called before each access to a page-table word and each list
+//!   operation. A kernel does nothing there; a simulator may run other processors.
+//! * Manager locks raise the interrupt level through [`Executive::raise`], are held for a
+//!   bounded time and leave inter-processor interrupts enabled.
+
+use ntmm_pte::{Pages, PagingMode, Pfn, Va};
+use ntmm_sync::frame::FrameWords;
+
+use crate::address_space::AddressSpaceId;
+use crate::events::{Event, Notification};
+use crate::operation::WaitKey;
+use crate::status::BugCheck;
+
+/// A machine: everything the manager stands on.
+pub trait Platform: Ram + Mmu + PagingIo + Executive + Trace {
+    /// The format of this machine's page tables.
+    type Paging: PagingMode;
+}
+
+/// Physical memory.
+pub trait Ram {
+    /// The frame `pfn`. Called only with frames inside [`Ram::memory`] ranges.
+    fn frame(&self, pfn: Pfn) -> &FrameWords;
+
+    /// Fills a frame with zeroes.
+    fn zero(&self, pfn: Pfn);
+
+    /// The ranges of frames handed to the manager, in ascending order without overlap. Frames
+    /// outside them are never touched.
+    fn memory(&self) -> impl Iterator<Item = FrameRange>;
+
+    /// Page colours the second-level cache distinguishes; the manager clamps it (spec 3.6).
+    fn cache_colors(&self) -> u32;
+}
+
+/// A run of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRange {
+    /// First frame.
+    pub start: Pfn,
+    /// Number of frames.
+    pub count: Pages,
+}
+
+/// The memory-management unit of every processor.
+pub trait Mmu {
+    /// Starts removing translations of `scope` from every processor that runs, or may still
+    /// hold translations of, that address space. The ticket tells when all have done so. A
+    /// machine with one processor flushes at once and returns an acknowledged ticket.
+    fn flush(&self, scope: FlushScope<'_>) -> FlushTicket;
+
+    /// Whether every processor has acknowledged the flush. Once true it stays true.
+    fn acknowledged(&self, ticket: FlushTicket) -> bool;
+}
+
+/// What a flush removes.
+#[derive(Clone, Copy, Debug)]
+pub enum FlushScope<'a> {
+    /// The translations of these pages, and the table entries on the way to them.
+    Pages {
+        /// Address space.
+        space: AddressSpaceId,
+        /// Any address in each page.
+        pages: &'a [Va],
+    },
+    /// Everything of an address space.
+    Space {
+        /// Address space.
+        space: AddressSpaceId,
+    },
+}
+
+/// Names a flush that has been started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushTicket(u64);
+
+impl FlushTicket {
+    /// The ticket with this number; the numbering belongs to the platform.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The platform's number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Paging input and output.
+pub trait PagingIo {
+    /// Starts a transfer between frames and a file. Called with no manager lock held. The
+    /// frames stay the manager's and are not reused before the transfer is reported complete,
+    /// exactly once, through [`Manager::complete_io`](crate::Manager::complete_io); that may
+    /// happen before this returns.
+    fn submit(&self, request: &PagingRequest<'_>);
+}
+
+/// A transfer of whole pages.
+#[derive(Clone, Copy, Debug)]
+pub struct PagingRequest<'a> {
+    /// Handed back on completion.
+    pub token: IoToken,
+    /// Direction.
+    pub direction: Direction,
+    /// File, as the host named it when it gave the file to the manager.
+    pub file: FileId,
+    /// First page in the file.
+    pub first_page: u64,
+    /// Frames in file order, 1 to 16 of them.
+    pub frames: &'a [Pfn],
+}
+
+/// Direction of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the file into the frames.
+    Read,
+    /// From the frames into the file.
+    Write,
+}
+
+/// A file of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// Names an outstanding transfer. Opaque to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoToken(pub(crate) u64);
+
+/// Services of the executive and the processor.
+pub trait Executive {
+    /// Time since boot in units of 100 ns.
+    fn now(&self) -> SystemTime;
+
+    /// Raises the interrupt level of this processor to DISPATCH_LEVEL and returns the level it
+    /// had. At that level the thread is not preempted and touching pageable memory is bug check
+    /// 0xA.
+    fn raise(&self) -> Irql;
+
+    /// Returns this processor to a level [`Executive::raise`] gave.
+    fn lower(&self, previous: Irql);
+
+    /// Called repeatedly while a lock is found held by another processor.
+    fn relax(&self);
+
+    /// Called where another processor's interference matters: before each load or change of a
+    /// page-table word and before each list operation. Nothing on a real machine.
+    #[inline]
+    fn interleave(&self) {}
+
+    /// Asked before frames or records are allocated: true makes the allocation fail. Always
+    /// false on a real machine; a simulator proves with it that failure is survived, and wakes
+    /// [`WaitKey::AvailablePages`] and [`WaitKey::Records`] a while later.
+    #[inline]
+    fn fail_allocation(&self) -> bool {
+        false
+    }
+
+    /// Wakes every thread that parked on `key`. May be called with locks held and for keys
+    /// nobody waits for.
+    fn wake(&self, key: WaitKey);
+
+    /// Asks that [`Manager::step_engine`](crate::Manager::step_engine) be called for `engine`
+    /// soon. May be called with locks held; repeated requests may be merged.
+    fn request(&self, engine: Engine);
+
+    /// A random number (page colours of new processes).
+    fn random(&self) -> u64;
+
+    /// Tells the host of a change it may pass on to programs. May be called with locks held.
+    fn notify(&self, notification: Notification);
+
+    /// Stops the machine: the manager's records are corrupt or a driver broke a rule.
+    fn bug_check(&self, bug_check: BugCheck) -> !;
+}
+
+/// Interrupt request level of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Irql(pub u8);
+
+impl Irql {
+    /// Ordinary threads.
+    pub const PASSIVE: Self = Self(0);
+    /// Asynchronous procedure calls held off.
+    pub const APC: Self = Self(1);
+    /// The scheduler held off; pageable memory may not be touched.
+    pub const DISPATCH: Self = Self(2);
+}
+
+/// Time since boot in units of 100 ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SystemTime(pub u64);
+
+/// A background engine of the manager: NT's system threads as step functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// Zeroes free pages (MmZeroPageThread).
+    Zeroing,
+    /// Writes modified pages to paging files (MiModifiedPageWriter).
+    ModifiedWriter,
+    /// Ages and trims working sets (the balance set manager). Also due once a second.
+    Balance,
+    /// Gives back frames whose translations every processor has now forgotten.
+    Retire,
+}
+
+impl Engine {
+    /// All engines.
+    pub const ALL: [Self; 4] = [Self::Zeroing, Self::ModifiedWriter, Self::Balance, Self::Retire];
+}
+
+/// What a step of an engine achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineStep {
+    /// Something was done; step again to do more.
+    Worked,
+    /// Nothing to do until the next request.
+    Idle,
+}
+
+/// Where the manager's events go.
+pub trait Trace {
+    /// Whether events are wanted; a constant, so that the calls vanish when they are not.
+    const ENABLED: bool;
+
+    /// Records an event. May be called with locks held.
+    fn event(&self, event: &Event);
+}

@@ -1,0 +1,161 @@
+//! Statuses and bug checks.
+//!
+//! What a caller can cause is an [`NtStatus`]. What only a corrupt manager or a broken driver
+//! can cause is a [`BugCheck`] with NT's code and parameters: the machine stops.
+
+use core::fmt;
+
+/// An NT status code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NtStatus(u32);
+
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)*) => {
+        impl NtStatus {
+            $($(#[$doc])* pub const $name: Self = Self($value);)*
+
+            /// The name without its `STATUS_` prefix, when the code is one the manager knows.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// The call did what it was asked.
+    SUCCESS = 0;
+    /// A limit was clamped to the system's range.
+    WORKING_SET_LIMIT_RANGE = 0x4000_0002;
+    /// A guard page was touched; the guard is gone now.
+    GUARD_PAGE_VIOLATION = 0x8000_0001;
+    /// The address may not be accessed this way.
+    ACCESS_VIOLATION = 0xC000_0005;
+    /// A page could not be read; raised in the thread that touched it.
+    IN_PAGE_ERROR = 0xC000_0006;
+    /// The handle names nothing.
+    INVALID_HANDLE = 0xC000_0008;
+    /// A parameter is wrong.
+    INVALID_PARAMETER = 0xC000_000D;
+    /// The end of the file was reached.
+    END_OF_FILE = 0xC000_0011;
+    /// No address range or memory is left.
+    NO_MEMORY = 0xC000_0017;
+    /// The range overlaps, or does not lie inside, an allocation.
+    CONFLICTING_ADDRESSES = 0xC000_0018;
+    /// The range crosses the end of its allocation.
+    UNABLE_TO_FREE_VM = 0xC000_001A;
+    /// The range is a view and cannot be freed this way.
+    UNABLE_TO_DELETE_SECTION = 0xC000_001B;
+    /// A page of the range is not committed.
+    NOT_COMMITTED = 0xC000_002D;
+    /// The protection is not valid here.
+    INVALID_PAGE_PROTECTION = 0xC000_0045;
+    /// The minimum lies above the maximum.
+    BAD_WORKING_SET_LIMIT = 0xC000_004C;
+    /// All sixteen paging files exist.
+    TOO_MANY_PAGING_FILES = 0xC000_0097;
+    /// The manager has no frame or record left for this.
+    INSUFFICIENT_RESOURCES = 0xC000_009A;
+    /// The base is not the start of the allocation.
+    FREE_VM_NOT_AT_BASE = 0xC000_009F;
+    /// Nothing is allocated at the base.
+    MEMORY_NOT_ALLOCATED = 0xC000_00A0;
+    /// Locked pages may not exceed the working set minimum.
+    WORKING_SET_QUOTA = 0xC000_00A1;
+    /// A device failed.
+    IO_DEVICE_ERROR = 0xC000_0185;
+    /// The disk is full.
+    DISK_FULL = 0xC000_007F;
+    /// Parameter 1 is wrong.
+    INVALID_PARAMETER_1 = 0xC000_00EF;
+    /// Parameter 2 is wrong.
+    INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// Parameter 3 is wrong.
+    INVALID_PARAMETER_3 = 0xC000_00F1;
+    /// Parameter 4 is wrong.
+    INVALID_PARAMETER_4 = 0xC000_00F2;
+    /// Parameter 5 is wrong.
+    INVALID_PARAMETER_5 = 0xC000_00F3;
+    /// Parameter 6 is wrong.
+    INVALID_PARAMETER_6 = 0xC000_00F4;
+    /// The process is going away.
+    PROCESS_IS_TERMINATING = 0xC000_010A;
+    /// The commitment limit would be exceeded.
+    COMMITMENT_LIMIT = 0xC000_012D;
+    /// The page is not locked.
+    NOT_LOCKED = 0xC000_002A;
+}
+
+impl NtStatus {
+    /// A status from its code.
+    #[must_use]
+    pub const fn new(code: u32) -> Self {
+        Self(code)
+    }
+
+    /// The code.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        self.0
+    }
+
+    /// Whether the status is a success or information (NT_SUCCESS).
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 < 0x8000_0000
+    }
+}
+
+impl fmt::Display for NtStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "STATUS_{name} (0x{:08X})", self.0),
+            None => write!(f, "status 0x{:08X}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for NtStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A bug check: NT's code and four parameters (spec Appendix B).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BugCheck {
+    /// Which one.
+    pub code: BugCheckCode,
+    /// Its parameters.
+    pub parameters: [u64; 4],
+}
+
+/// Bug-check codes the manager raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum BugCheckCode {
+    /// Pageable memory touched at DISPATCH_LEVEL or above.
+    IrqlNotLessOrEqual = 0x0A,
+    /// An internal inconsistency; parameter 1 is the subcode.
+    MemoryManagement = 0x1A,
+    /// No page became available for a long time.
+    NoPagesAvailable = 0x4D,
+    /// A page list or PFN entry is corrupt; parameter 1 is the type.
+    PfnListCorrupt = 0x4E,
+}
+
+impl fmt::Display for BugCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.parameters;
+        write!(
+            f,
+            "bug check 0x{:X} {:?} ({a:#x}, {b:#x}, {c:#x}, {d:#x})",
+            self.code as u32, self.code
+        )
+    }
+}

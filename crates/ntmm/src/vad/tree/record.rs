@@ -1,0 +1,182 @@
+//! One virtual address descriptor: the decoded value and its record in a leaf.
+//!
+//! A record is six words. The first is NT's 64-bit flags word, bit for bit (spec 7.2); the five
+//! others are zero for private memory and belong to section views and long descriptors (control
+//! area, first and last prototype PTE, second flags word, secured ranges). The page range itself
+//! is not in the record but in the sorted columns of the leaf.
+//!
+//! Records change under the locks of the tree, see [the tree](super).
+
+use ntmm_pte::{Pages, Protection, Vpn};
+
+/// Words of a record.
+pub(super) const RECORD_WORDS: usize = 6;
+
+/// Largest commit charge a record can hold, in pages: 51 bits.
+const COMMIT_CHARGE_MAX: u64 = (1 << 51) - 1;
+
+ntmm_sync::record! {
+    /// A descriptor's record in a leaf: NT's flags word (`MMVAD_FLAGS`, spec 7.2).
+    pub record VadRecord {
+        /// Pages charged to this range.
+        commit_charge, set_commit_charge: u64 = 0, 0, 51;
+        /// 1: the protection may not be changed.
+        no_change, set_no_change: u8 = 0, 51, 1;
+        /// NT's `VadType`.
+        vad_type, set_vad_type: u8 = 0, 52, 3;
+        /// 1: zero PTEs of the range are committed.
+        mem_commit, set_mem_commit: u8 = 0, 55, 1;
+        /// The 5-bit protection mask the range was allocated with.
+        protection, set_protection: u8 = 0, 56, 5;
+        /// 1: the pages belong to this address space alone.
+        private_memory, set_private_memory: u8 = 0, 63, 1;
+    }
+}
+
+/// What a descriptor describes: NT's `VadType` together with `PrivateMemory` (spec 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VadKind {
+    /// Memory of this address space alone, paged to a paging file.
+    Private,
+    /// Device memory or an MDL mapped for the user; its PTEs are always valid.
+    PhysicalMapping,
+    /// A view of an image.
+    ImageView,
+    /// A window of Address Windowing Extensions.
+    AddressWindow,
+    /// Private memory whose written pages are recorded.
+    WriteWatch,
+    /// Private memory mapped by large pages.
+    LargePages,
+    /// A view that can be switched between aperture memory and ordinary pages.
+    Rotate,
+    /// A view of a section of large pages.
+    LargePageView,
+    /// A view of a data file or of a section backed by paging files.
+    View,
+}
+
+impl VadKind {
+    /// NT's `VadType`, 0-7.
+    #[must_use]
+    pub const fn vad_type(self) -> u8 {
+        match self {
+            Self::Private | Self::View => 0,
+            Self::PhysicalMapping => 1,
+            Self::ImageView => 2,
+            Self::AddressWindow => 3,
+            Self::WriteWatch => 4,
+            Self::LargePages => 5,
+            Self::Rotate => 6,
+            Self::LargePageView => 7,
+        }
+    }
+
+    /// NT's `PrivateMemory` flag.
+    #[must_use]
+    pub const fn private_memory(self) -> u8 {
+        match self {
+            Self::Private
+            | Self::PhysicalMapping
+            | Self::AddressWindow
+            | Self::WriteWatch
+            | Self::LargePages => 1,
+            Self::View | Self::ImageView | Self::Rotate | Self::LargePageView => 0,
+        }
+    }
+
+    /// The kind with these flags. `PrivateMemory` only tells private memory from a data view;
+    /// every other type implies it.
+    const fn decode(vad_type: u8, private_memory: u8) -> Self {
+        match vad_type {
+            0 if private_memory == 0 => Self::View,
+            1 => Self::PhysicalMapping,
+            2 => Self::ImageView,
+            3 => Self::AddressWindow,
+            4 => Self::WriteWatch,
+            5 => Self::LargePages,
+            6 => Self::Rotate,
+            7 => Self::LargePageView,
+            _ => Self::Private,
+        }
+    }
+}
+
+/// What a zero PTE of the range means: NT's `MemCommit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Commitment {
+    /// Not committed: an access is a violation until the page is committed on its own.
+    Reserved,
+    /// Committed with the protection of the descriptor.
+    Committed,
+}
+
+/// Whether the protection of the range may be changed: NT's `NoChange` (spec 7.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProtectionChange {
+    /// It may.
+    Allowed,
+    /// Only to what it already is.
+    Refused,
+}
+
+/// Everything a descriptor says about its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VadAttributes {
+    /// What the range is.
+    pub kind: VadKind,
+    /// Protection the range was allocated with.
+    pub protection: Protection,
+    /// What a zero PTE means.
+    pub commitment: Commitment,
+    /// Whether the protection may be changed.
+    pub protection_change: ProtectionChange,
+    /// Pages charged to the range; cut to 51 bits in the record.
+    pub commit_charge: Pages,
+}
+
+/// A virtual address descriptor: a decoded copy of a record, NT's `MMVAD` (spec 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vad {
+    /// First page.
+    pub start: Vpn,
+    /// Last page, inclusive.
+    pub end: Vpn,
+    /// What is said about these pages.
+    pub attributes: VadAttributes,
+}
+
+impl VadRecord<'_> {
+    /// The attributes in the record.
+    pub(super) fn decode(&self) -> VadAttributes {
+        VadAttributes {
+            kind: VadKind::decode(self.vad_type(), self.private_memory()),
+            protection: Protection::from_low_bits(u64::from(self.protection())),
+            commitment: match self.mem_commit() {
+                0 => Commitment::Reserved,
+                _ => Commitment::Committed,
+            },
+            protection_change: match self.no_change() {
+                0 => ProtectionChange::Allowed,
+                _ => ProtectionChange::Refused,
+            },
+            commit_charge: Pages::new(self.commit_charge()),
+        }
+    }
+
+    /// Writes the attributes; the words of views are left alone.
+    pub(super) fn encode(&self, attributes: &VadAttributes) {
+        self.set_vad_type(attributes.kind.vad_type());
+        self.set_private_memory(attributes.kind.private_memory());
+        self.set_protection(attributes.protection.bits());
+        self.set_mem_commit(match attributes.commitment {
+            Commitment::Reserved => 0,
+            Commitment::Committed => 1,
+        });
+        self.set_no_change(match attributes.protection_change {
+            ProtectionChange::Allowed => 0,
+            ProtectionChange::Refused => 1,
+        });
+        self.set_commit_charge(attributes.commit_charge.get().min(COMMIT_CHARGE_MAX));
+    }
+}

@@ -1,0 +1,145 @@
+//! Deleting one page (MiDeletePte, MiDecommitPages, MiDeletePde, spec 14.1-14.4).
+
+use ntmm_pte::{Level, Pages, PagingMode, PteWord, Va};
+
+use crate::fault::Blocked;
+use crate::flush::FlushBatch;
+use crate::frames::PageLocation;
+use crate::frames::entry::FrameFlags;
+use crate::platform::Platform;
+use crate::tables::{EntryRef, Walk};
+use crate::working_set::WorkingSetGuard;
+
+/// What the entry of a deleted page becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Zero: nothing is known of the page.
+    Nothing,
+    /// The decommitted template, which says that the page is not committed even where the
+    /// descriptor says so.
+    Decommitted,
+}
+
+/// Whether an entry held a page, in memory or in a paging file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Page,
+    Nothing,
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Deletes the page at `va`, whose entry is `entry`. The batch has room for the page and
+    /// for every table that becomes empty.
+    pub(crate) fn delete_page(
+        &mut self,
+        batch: &mut FlushBatch<'_, P>,
+        entry: EntryRef,
+        va: Va,
+        remains: Remains,
+    ) -> Result<(), Blocked> {
+        let new = match remains {
+            Remains::Nothing => 0,
+            Remains::Decommitted => P::Paging::DECOMMITTED,
+        };
+        if self.clear_entry(batch, entry, va, new)? == Held::Page {
+            self.count_private(Pages::new(0), Pages::new(1));
+        }
+        if remains == Remains::Nothing {
+            self.delete_empty_tables(batch, va, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Puts `new` in place of whatever the entry holds, and gives that back.
+    fn clear_entry(
+        &mut self,
+        batch: &mut FlushBatch<'_, P>,
+        entry: EntryRef,
+        va: Va,
+        new: u64,
+    ) -> Result<Held, Blocked> {
+        let manager = self.manager();
+        let word = manager.load_entry(entry);
+        if P::Paging::is_valid(word) {
+            self.clear_valid(batch, entry, va, word, new);
+            return Ok(Held::Page);
+        }
+        if P::Paging::is_transition(word) {
+            let mut frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
+            if manager.load_entry(entry) != word {
+                return Err(Blocked::Restart);
+            }
+            manager.store_software(entry, word, new);
+            manager.entry(entry.table).drop_share();
+            match frame.location() {
+                PageLocation::Standby => manager.free_standby(&mut frame),
+                PageLocation::Modified | PageLocation::ModifiedNoWrite => {
+                    manager.unlink_modified(&mut frame);
+                    frame.entry().set_u1_and_share(0, 0);
+                    manager.release_original_slot(&mut frame);
+                    manager.free_frame(&mut frame);
+                }
+                // A transfer or a flush still holds it; its last reference frees it.
+                _ => frame.insert(FrameFlags::DELETED),
+            }
+            return Ok(Held::Page);
+        }
+        manager.store_software(entry, word, new);
+        if P::Paging::is_page_file(word) {
+            manager.release_slot_of(self.token(), word);
+            return Ok(Held::Page);
+        }
+        Ok(Held::Nothing)
+    }
+
+    /// Takes a valid page away: out of the working set, out of the entry; the flush batch gets
+    /// the mapping's reference.
+    fn clear_valid(
+        &mut self,
+        batch: &mut FlushBatch<'_, P>,
+        entry: EntryRef,
+        va: Va,
+        word: u64,
+        new: u64,
+    ) {
+        let manager = self.manager();
+        let pfn = P::Paging::valid_pfn(word);
+        let hint = manager.entry(pfn).u1();
+        match self.locate(va, hint) {
+            Some(index) => self.remove_entry(index),
+            None => manager.corrupt_entry(va),
+        }
+        {
+            let mut frame = manager.lock_frame(self.token(), pfn);
+            manager.swap_entry(entry, new);
+            frame.entry().drop_share();
+            frame.entry().set_u1(0);
+            frame.set_location(PageLocation::Transition);
+            frame.insert(FrameFlags::DELETED);
+        }
+        if new == 0 {
+            let table = manager.entry(entry.table);
+            table.set_used_entries(table.used_entries().saturating_sub(1));
+        }
+        manager.entry(entry.table).drop_share();
+        batch.push_frame(va, pfn);
+    }
+
+    /// Deletes the table of `entry` when nothing is left in it, then the one above, and so on.
+    fn delete_empty_tables(
+        &mut self,
+        batch: &mut FlushBatch<'_, P>,
+        va: Va,
+        mut entry: EntryRef,
+    ) -> Result<(), Blocked> {
+        let manager = self.manager();
+        let mut level = Level::Table;
+        while level < P::Paging::SELF_MAP_LEVEL && manager.entry(entry.table).used_entries() == 0 {
+            let Some(above) = level.up() else { break };
+            let Walk::Found(at) = manager.walk(self.root(), va, above) else { break };
+            self.clear_entry(batch, at, P::Paging::table_address(va, level), 0)?;
+            (level, entry) = (above, at);
+        }
+        Ok(())
+    }
+}

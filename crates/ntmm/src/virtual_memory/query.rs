@@ -1,0 +1,162 @@
+//! What is where (NtQueryVirtualMemory with MemoryBasicInformation, spec 7.11; API 7).
+
+use ntmm_pte::{Bytes, PAGE_SIZE, Pages, PagingMode, Protection, Va, Vpn};
+
+use super::allocate::is_committed;
+use super::protect::page_protection;
+use crate::address_space::AddressSpaceId;
+use crate::fault::{Blocked, Holds};
+use crate::manager::Manager;
+use crate::operation::{Operation, Step};
+use crate::platform::Platform;
+use crate::status::NtStatus;
+use crate::tables::Walk;
+use crate::vad::{Commitment, Vad};
+use crate::working_set::WorkingSetGuard;
+
+/// State of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryState {
+    /// MEM_FREE: no allocation.
+    Free,
+    /// MEM_RESERVE: allocated, not committed.
+    Reserved,
+    /// MEM_COMMIT.
+    Committed,
+}
+
+/// A region of pages with the same state and protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryInformation {
+    /// First address of the region: the page of the address asked for.
+    pub base: Va,
+    /// Size from there on.
+    pub size: Bytes,
+    /// State.
+    pub state: MemoryState,
+    /// Protection of the pages; none unless committed.
+    pub protection: Option<Protection>,
+    /// Start of the allocation and the protection it was made with; none for free regions.
+    pub allocation: Option<(Va, Protection)>,
+}
+
+/// The query call.
+#[derive(Debug)]
+#[must_use]
+pub struct Query {
+    space: AddressSpaceId,
+    address: Va,
+    holds: Holds,
+}
+
+impl Query {
+    /// Asks what is at `address` in `space`.
+    pub fn new(space: AddressSpaceId, address: Va) -> Self {
+        Self { space, address, holds: Holds::default() }
+    }
+
+    fn attempt<P: Platform>(&mut self, manager: &Manager<P>) -> Result<MemoryInformation, Blocked> {
+        self.holds.check(manager)?;
+        if self.address > P::Paging::HIGHEST_USER_ADDRESS {
+            return Err(Blocked::Raise(NtStatus::INVALID_PARAMETER));
+        }
+        let page = self.address.vpn();
+        let mut entry = manager.enter();
+        let mut set = manager
+            .lock_space(entry.token(), self.space)
+            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
+        let base = P::Paging::va_of_vpn(page);
+        let Some(vad) = set.find_vad(page) else {
+            let (_, after) = set.vad_neighbours(page, page);
+            let limit = P::Paging::HIGHEST_VAD_ADDRESS.vpn().get() + 1;
+            let end = after.map_or(limit, Vpn::get).max(page.get() + 1);
+            return Ok(MemoryInformation {
+                base,
+                size: Bytes::new((end - page.get()) * PAGE_SIZE),
+                state: MemoryState::Free,
+                protection: None,
+                allocation: None,
+            });
+        };
+        let first = self.look_at(&mut set, &vad, page)?;
+        let mut last = first.last;
+        while last < vad.end {
+            let Some(next) = last.checked_add(Pages::new(1)) else { break };
+            let more = self.look_at(&mut set, &vad, next)?;
+            if more.protection != first.protection {
+                break;
+            }
+            last = more.last;
+        }
+        Ok(MemoryInformation {
+            base,
+            size: Bytes::new((last.get() - page.get() + 1) * PAGE_SIZE),
+            state: match first.protection {
+                Some(_) => MemoryState::Committed,
+                None => MemoryState::Reserved,
+            },
+            protection: first.protection,
+            allocation: Some((P::Paging::va_of_vpn(vad.start), vad.attributes.protection)),
+        })
+    }
+
+    /// The protection of `page`, if it is committed, and the last page of which that is known
+    /// to hold.
+    fn look_at<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        vad: &Vad,
+        page: Vpn,
+    ) -> Result<Look, Blocked> {
+        let manager = set.manager();
+        let va = P::Paging::va_of_vpn(page);
+        let entry = match manager.walk(set.root(), va, ntmm_pte::Level::Table) {
+            Walk::Found(entry) => entry,
+            Walk::Missing { level, entry } if manager.load_entry(entry) == 0 => {
+                let base = P::Paging::span_base(va, level).vpn();
+                let pages = P::Paging::span(level).to_pages_rounded_down().get();
+                let last = Vpn::new(base.get() + pages - 1).min(vad.end);
+                let protection = match vad.attributes.commitment {
+                    Commitment::Committed => Some(vad.attributes.protection),
+                    Commitment::Reserved => None,
+                };
+                return Ok(Look { protection, last });
+            }
+            Walk::Missing { .. } => set.descend(va, &mut self.holds)?,
+        };
+        let word = manager.load_entry(entry);
+        let protection = is_committed::<P>(vad, word).then(|| page_protection(set, vad, word));
+        Ok(Look { protection, last: page })
+    }
+}
+
+struct Look {
+    protection: Option<Protection>,
+    last: Vpn,
+}
+
+impl<P: Platform> Operation<P> for Query {
+    type Output = MemoryInformation;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<MemoryInformation> {
+        loop {
+            let outcome = match self.attempt(manager) {
+                Ok(information) => Ok(information),
+                Err(blocked) => match self.holds.absorb(manager, blocked) {
+                    None => continue,
+                    Some(Ok(wait)) => return Step::Wait(wait),
+                    Some(Err(status)) => Err(status),
+                },
+            };
+            self.holds.release(manager);
+            return match outcome {
+                Ok(information) => Step::Done(information),
+                Err(status) => Step::Raise(status),
+            };
+        }
+    }
+
+    fn abandon(mut self, manager: &Manager<P>) {
+        self.holds.release(manager);
+    }
+}

@@ -1,0 +1,117 @@
+//! Taking a page out of a working set (MiEliminateWorkingSetEntry, spec 6.10).
+//!
+//! The entry of the page goes from valid to transition; what the hardware recorded in it is
+//! captured; the frame waits in Transition, held by the flush batch, until every processor has
+//! forgotten the translation. A page-table page goes the same way, found through the self-map,
+//! provided nothing in it is valid or in transition.
+
+use ntmm_pte::{Level, PagingMode, Pfn, PteWord, UsedEntries, Va};
+
+use super::guard::WorkingSetGuard;
+use crate::events::Event;
+use crate::flush::FlushBatch;
+use crate::frames::entry::FrameFlags;
+use crate::frames::{FrameGuard, FrameUse, PageLocation};
+use crate::manager::Manager;
+use crate::platform::Platform;
+use crate::tables::{EntryRef, Walk};
+
+/// Whether a page could be taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    Done,
+    /// A page table with entries that are valid or in transition.
+    InUse,
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Where the entry of the valid page at `va` lies.
+    pub(crate) fn entry_of_valid(&self, va: Va) -> EntryRef {
+        match self.manager().walk(self.root(), va, Level::Table) {
+            Walk::Found(entry) => entry,
+            Walk::Missing { .. } => self.manager().corrupt_entry(va),
+        }
+    }
+
+    /// Takes the page of list entry `index` out of the set. The entry is in use and not locked;
+    /// the batch is of this space and not full.
+    pub(crate) fn evict(&mut self, index: u32, batch: &mut FlushBatch<'_, P>) -> Eviction {
+        let manager = self.manager();
+        let va = P::Paging::va_of_vpn(self.entry(index).page());
+        let entry = self.entry_of_valid(va);
+        let word = manager.load_entry(entry);
+        if !P::Paging::is_valid(word) {
+            manager.corrupt_entry(va);
+        }
+        let pfn = P::Paging::valid_pfn(word);
+        {
+            let mut frame = manager.lock_frame(self.token(), pfn);
+            if frame.state().usage() == FrameUse::PageTable && frame.entry().share() > 1 {
+                return Eviction::InUse;
+            }
+            manager.make_transition(&mut frame, entry);
+        }
+        batch.push_frame(va, pfn);
+        self.release_entry(index);
+        if P::ENABLED {
+            manager.platform().event(&Event::Trimmed { space: self.space(), va, pfn });
+        }
+        Eviction::Done
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// Turns the valid entry of a private page into its transition form and takes the mapping
+    /// away from the frame; the mapping's reference passes to the caller's flush batch.
+    pub(crate) fn make_transition(&self, frame: &mut FrameGuard<'_, '_, P>, entry: EntryRef) {
+        let protection = P::Paging::software_protection(frame.entry().original());
+        let old = self.swap_entry(entry, P::Paging::transition(frame.pfn(), protection));
+        self.capture_dirty(frame, old);
+        frame.entry().drop_share();
+        frame.entry().set_u1(0);
+        frame.set_location(PageLocation::Transition);
+    }
+
+    /// Merges the dirty bit of an entry that was valid into its frame. A copy in a paging file
+    /// is stale then and its slot is released, unless a write of the page is in progress, whose
+    /// completion will find the frame modified (spec 2.14).
+    ///
+    /// The manager writes page tables through other mappings than their own, so a table that is
+    /// taken out always counts as dirty.
+    pub(crate) fn capture_dirty(&self, frame: &mut FrameGuard<'_, '_, P>, old: u64) {
+        let is_table = frame.state().usage() == FrameUse::PageTable;
+        if !is_table && !P::Paging::is_dirty(old) {
+            return;
+        }
+        frame.insert(FrameFlags::MODIFIED);
+        if !frame.has(FrameFlags::WRITE_IN_PROGRESS) {
+            self.release_original_slot(frame);
+        }
+    }
+
+    /// The frame mapped at `va`, which is valid.
+    pub(crate) fn resident_frame(&self, root: Pfn, va: Va) -> Pfn {
+        match self.walk(root, va, Level::Table) {
+            Walk::Found(entry) => {
+                let word = self.load_entry(entry);
+                if P::Paging::is_valid(word) {
+                    return P::Paging::valid_pfn(word);
+                }
+                self.corrupt_entry(va)
+            }
+            Walk::Missing { .. } => self.corrupt_entry(va),
+        }
+    }
+
+    /// The form a page table's original entry takes in a paging file: with the number of its
+    /// used entries, where the format has room.
+    pub(crate) fn with_table_count(&self, original: u64, frame: &FrameGuard<'_, '_, P>) -> u64 {
+        if frame.state().usage() != FrameUse::PageTable {
+            return original;
+        }
+        match UsedEntries::new(frame.entry().used_entries()) {
+            Some(used) => P::Paging::with_used_entries(original, used),
+            None => original,
+        }
+    }
+}
