@@ -11,7 +11,7 @@
 //! compare-and-swap, the rest belongs to whoever moved the state.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::{Pfn, Va};
+use ntmm_pte::{PagingMode, Pfn, Va};
 use ntmm_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ntmm_sync::frame::WordIndex;
 use ntmm_sync::level::{self, Level, Outside, Token};
@@ -101,6 +101,14 @@ impl<P: Platform> FlushBatch<'_, P> {
     /// batch is not full.
     pub(crate) fn push_frame(&mut self, va: Va, pfn: Pfn) {
         self.push_page(va);
+        // A page table may be cached as a step on the way to the addresses below it.
+        let mut at = va;
+        for _ in 1..P::Paging::LEVELS {
+            if P::Paging::is_page_table_address(at) {
+                at = P::Paging::va_of_entry(at, ntmm_pte::Level::Table);
+                self.push_page(at);
+            }
+        }
         let record = self.manager.flush_record(self.record);
         let word = record.word(2 + (self.frames / 2) as u16);
         let shift = (self.frames % 2) * 32;
@@ -131,13 +139,11 @@ impl<P: Platform> FlushBatch<'_, P> {
         let frames = core::mem::take(&mut self.frames) as u64;
         self.pages.clear();
         record.word(0).store(FLUSHING | (frames << 8), Ordering::Release);
+        let index = self.record;
         // The record is no longer this value's to free.
         core::mem::forget(self);
-        let number = manager.flush.records();
         if manager.platform().acknowledged(ticket) {
-            for index in 0..number {
-                manager.retire_record(token, index);
-            }
+            manager.retire_record(token, index);
         } else {
             manager.platform().request(Engine::Retire);
         }

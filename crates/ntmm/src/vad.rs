@@ -46,7 +46,9 @@ impl<P: Platform> tree::NodeFrames for Nodes<'_, P> {
 
     fn free(&self, pfn: Pfn) {
         let mut freed = self.freed.take();
-        freed.push(pfn);
+        if freed.try_push(pfn).is_err() {
+            self.manager.corrupt_frame(crate::frames::lists::WRONG_STATE, pfn);
+        }
         self.freed.set(freed);
     }
 }
