@@ -34,7 +34,7 @@ pub(crate) use page_file::PageRead;
 
 use ntmm_pte::{Level, PagingMode, Protection, PteWord, Va};
 
-use crate::operation::Wait;
+use crate::operation::{Pause, Wait};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
@@ -43,16 +43,32 @@ use crate::transfer::TransferId;
 /// Why a step cannot go on. Every lock is dropped before the host learns of it.
 #[derive(Debug)]
 pub(crate) enum Blocked {
-    /// Step again after the wake-up.
-    Wait(Wait),
+    /// Wait, or fail.
+    Pause(Pause),
     /// Submit this read, then wait for it.
     Issue(PageRead),
     /// Somebody else reads the page; the operation holds that read now.
     Collided(TransferId),
-    /// Fail.
-    Raise(NtStatus),
     /// Something changed in between: start again at the top.
     Restart,
+}
+
+impl From<Pause> for Blocked {
+    fn from(pause: Pause) -> Self {
+        Self::Pause(pause)
+    }
+}
+
+impl From<Wait> for Blocked {
+    fn from(wait: Wait) -> Self {
+        Self::Pause(wait.into())
+    }
+}
+
+impl From<NtStatus> for Blocked {
+    fn from(status: NtStatus) -> Self {
+        Self::Pause(status.into())
+    }
 }
 
 /// An entry that is to become valid.

@@ -27,6 +27,37 @@ pub enum Step<T> {
     Raise(NtStatus),
 }
 
+/// Why a step ends before the operation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Step again once the key has been woken.
+    Wait(Wait),
+    /// Fail.
+    Raise(NtStatus),
+}
+
+impl From<Wait> for Pause {
+    fn from(wait: Wait) -> Self {
+        Self::Wait(wait)
+    }
+}
+
+impl From<NtStatus> for Pause {
+    fn from(status: NtStatus) -> Self {
+        Self::Raise(status)
+    }
+}
+
+impl<T> From<Result<T, Pause>> for Step<T> {
+    fn from(outcome: Result<T, Pause>) -> Self {
+        match outcome {
+            Ok(output) => Self::Done(output),
+            Err(Pause::Wait(wait)) => Self::Wait(wait),
+            Err(Pause::Raise(status)) => Self::Raise(status),
+        }
+    }
+}
+
 /// What an operation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {

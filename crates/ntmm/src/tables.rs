@@ -13,12 +13,13 @@
 //! * a transition entry: whoever holds the lock of *the frame it names*;
 //! * any other entry: the holder of the working-set lock.
 
-use ntmm_pte::{Level, PagingMode, Pfn, PteFormat, PteWord, Slot, Va};
+use ntmm_pte::{Level, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Va};
 use ntmm_sync::atomic::Ordering;
 use ntmm_sync::frame::{Half, WordIndex, word};
 
 use crate::manager::Manager;
 use crate::platform::Platform;
+use crate::working_set::WorkingSetGuard;
 
 /// Where a page-table entry lies: NT's PTE address, in the form of frame and slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +103,21 @@ impl<P: Platform> Manager<P> {
         }
     }
 
+    /// Changes a software entry that only the holder of the working-set lock may change, or
+    /// a transition entry whose frame is locked. When it becomes nonzero the table's count of
+    /// used entries follows.
+    pub(crate) fn store_software(&self, entry: EntryRef, old: u64, new: u64) {
+        if self.exchange_entry(entry, old, new).is_err() {
+            self.corrupt_table(entry);
+        }
+        let table = self.entry(entry.table);
+        if old == 0 && new != 0 {
+            table.set_used_entries(table.used_entries() + 1);
+        } else if old != 0 && new == 0 {
+            table.set_used_entries(table.used_entries().saturating_sub(1));
+        }
+    }
+
     /// Goes from `root` down to the entry of `va` at `level`. The working-set lock is held, so
     /// a valid table stays valid.
     pub(crate) fn walk(&self, root: Pfn, va: Va, level: Level) -> Walk {
@@ -137,6 +153,33 @@ impl<P: Platform> Manager<P> {
             };
         }
         used
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Gives a nonzero software entry another protection. False when a transition entry changed
+    /// before its frame was locked: look again.
+    pub(crate) fn change_software_protection(
+        &mut self,
+        entry: EntryRef,
+        protection: Protection,
+    ) -> bool {
+        let manager = self.manager();
+        let word = manager.load_entry(entry);
+        let new = P::Paging::with_protection(word, protection);
+        if !P::Paging::is_transition(word) {
+            manager.store_software(entry, word, new);
+            return true;
+        }
+        let frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
+        if manager.load_entry(entry) != word {
+            return false;
+        }
+        frame
+            .entry()
+            .set_original(P::Paging::with_protection(frame.entry().original(), protection));
+        manager.store_software(entry, word, new);
+        true
     }
 }
 

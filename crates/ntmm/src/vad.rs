@@ -12,11 +12,11 @@ use arrayvec::ArrayVec;
 use ntmm_pte::{Level, Pages, PagingMode, Pfn, Vpn};
 use ntmm_sync::frame::FrameWords;
 
-use crate::fault::Blocked;
 use crate::frames::FrameUse;
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
 use crate::manager::Manager;
+use crate::operation::Pause;
 use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 
@@ -127,16 +127,15 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     }
 
     /// Takes the frames an insertion at `start` may need, charged to the space.
-    pub(crate) fn stock_nodes(&mut self, start: Vpn) -> Result<Nodes<'m, P>, Blocked> {
+    pub(crate) fn stock_nodes(&mut self, start: Vpn) -> Result<Nodes<'m, P>, Pause> {
         let manager = self.manager();
         let nodes = manager.nodes();
         let wanted = self.vads().frames_for_insert(&nodes, start) as u32;
         if wanted == 0 {
             return Ok(nodes);
         }
-        let charge =
-            manager.charge_commitment(Pages::new(u64::from(wanted))).map_err(Blocked::Raise)?;
-        let mut reservation = manager.reserve_pages(wanted).map_err(Blocked::Wait)?;
+        let charge = manager.charge_commitment(Pages::new(u64::from(wanted)))?;
+        let mut reservation = manager.reserve_pages(wanted)?;
         let charged = charge.keep();
         self.header().set_commit(self.header().commit() + charged.get());
         let mut stock = ArrayVec::new_const();

@@ -11,7 +11,7 @@ use ntmm_sync::level::{Token, Unlocked};
 use super::AddressSpaceId;
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
@@ -20,6 +20,10 @@ use crate::virtual_memory::range::{MissingTables, RangeWalk, flush_wait};
 use crate::working_set::header::HEADER_WORDS;
 
 /// Deletes an address space. No thread runs in it any more.
+///
+/// Raised: [`NtStatus::INVALID_HANDLE`] when there is no such space,
+/// [`NtStatus::IN_PAGE_ERROR`] when a page table could not be read; the call may be repeated
+/// then, the space stays unusable.
 #[derive(Debug)]
 #[must_use]
 pub struct DeleteAddressSpace {
@@ -42,24 +46,30 @@ impl DeleteAddressSpace {
         Self { space, stage: Stage::Start }
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
-        let mut entry = manager.enter();
-        let Some(mut set) = manager.lock_space(entry.token(), self.space) else {
-            return Step::Raise(NtStatus::INVALID_HANDLE);
-        };
-        if let Err(wait) = set.own_address_creation() {
-            return Step::Wait(wait);
+    /// Gives back what the operation holds; it can be stepped again from the start.
+    fn give_up<P: Platform>(&mut self, manager: &Manager<P>) {
+        if let Stage::Releasing { walk, .. } = &mut self.stage {
+            walk.holds.release(manager);
         }
-        set.begin_deletion();
-        self.stage = Stage::NextAllocation;
-        Step::Done(())
+        if !matches!(self.stage, Stage::Start | Stage::Finished) {
+            manager.disown_address_creation(self.space);
+            self.stage = Stage::Start;
+        }
     }
 
-    fn next_allocation<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
+    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         let mut entry = manager.enter();
-        let Some(set) = manager.lock_space(entry.token(), self.space) else {
-            return Step::Raise(NtStatus::INVALID_HANDLE);
-        };
+        let mut set =
+            manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
+        set.own_address_creation()?;
+        set.begin_deletion();
+        self.stage = Stage::NextAllocation;
+        Ok(())
+    }
+
+    fn next_allocation<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
+        let mut entry = manager.enter();
+        let set = manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
             Some(vad) => Stage::Releasing {
                 walk: RangeWalk::new(vad.start, vad.end),
@@ -69,35 +79,28 @@ impl DeleteAddressSpace {
                 Stage::Flushing(manager.platform().flush(FlushScope::Space { space: self.space }))
             }
         };
-        Step::Done(())
+        Ok(())
     }
 
-    fn advance<P: Platform>(&mut self, manager: &Manager<P>) -> Step<()> {
+    fn advance<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         match &mut self.stage {
-            Stage::Start => self.start(manager),
-            Stage::NextAllocation => self.next_allocation(manager),
+            Stage::Start => self.start(manager)?,
+            Stage::NextAllocation => self.next_allocation(manager)?,
             Stage::Releasing { walk, release } => {
-                match manager.walk_range(self.space, walk, MissingTables::Skip, release) {
-                    Step::Done(()) => {
-                        self.stage = Stage::NextAllocation;
-                        Step::Done(())
-                    }
-                    // A table that cannot be read keeps the slots of its pages; the page is
-                    // tried again, for nothing else can free them.
-                    other => other,
-                }
+                manager.walk_range(self.space, walk, MissingTables::Skip, release)?;
+                self.stage = Stage::NextAllocation;
             }
             Stage::Flushing(ticket) => {
                 if !manager.platform().acknowledged(*ticket) {
-                    return Step::Wait(flush_wait(*ticket));
+                    return Err(flush_wait(*ticket).into());
                 }
                 let mut entry = manager.enter();
                 manager.free_space(entry.token(), self.space);
                 self.stage = Stage::Finished;
-                Step::Done(())
             }
-            Stage::Finished => Step::Done(()),
+            Stage::Finished => {}
         }
+        Ok(())
     }
 }
 
@@ -107,20 +110,21 @@ impl<P: Platform> Operation<P> for DeleteAddressSpace {
     fn step(&mut self, manager: &Manager<P>) -> Step<()> {
         while !matches!(self.stage, Stage::Finished) {
             match self.advance(manager) {
-                Step::Done(()) => {}
-                other => return other,
+                Ok(()) => {}
+                Err(Pause::Wait(wait)) => return Step::Wait(wait),
+                Err(Pause::Raise(status)) => {
+                    // A page table could not be read. The space stays as it is, unusable, and
+                    // its deletion can be tried again.
+                    self.give_up(manager);
+                    return Step::Raise(status);
+                }
             }
         }
         Step::Done(())
     }
 
     fn abandon(mut self, manager: &Manager<P>) {
-        if let Stage::Releasing { walk, .. } = &mut self.stage {
-            walk.holds.release(manager);
-        }
-        if !matches!(self.stage, Stage::Start | Stage::Finished) {
-            manager.disown_address_creation(self.space);
-        }
+        self.give_up(manager);
     }
 }
 

@@ -9,10 +9,10 @@ use crate::address_space::AddressSpaceId;
 use crate::events::{Event, FaultKind};
 use crate::frames::PageReservation;
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::tables::{EntryRef, Walk};
+use crate::tables::EntryRef;
 use crate::vad::Commitment;
 use crate::working_set::WorkingSetGuard;
 
@@ -71,17 +71,18 @@ impl Fault {
         token: &mut Token<'_, Unlocked>,
     ) -> Result<FaultKind, Blocked> {
         self.holds.check(manager)?;
-        let mut set = manager
-            .lock_space(token, self.space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
-        if set.is_deleting() {
-            return Err(Blocked::Raise(NtStatus::PROCESS_IS_TERMINATING));
-        }
+        let mut set = manager.lock_live_space(token, self.space)?;
         if !P::Paging::is_user(self.va) {
-            return Err(Blocked::Raise(NtStatus::ACCESS_VIOLATION));
+            return Err(NtStatus::ACCESS_VIOLATION.into());
         }
+        let (va, access) = (self.va, self.access);
         let mut reservation = None;
-        let entry = self.way_down(&mut set, &mut reservation)?;
+        // An address that is nobody's gets no tables.
+        let entry = set.descend(va, &mut self.holds, &mut reservation, |set| {
+            let protection = set.protection_of(va);
+            let allowed = !protection.is_no_access() && protection.permits(access);
+            if allowed { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION) }
+        })?;
         let word = manager.load_entry(entry);
         if P::Paging::is_valid(word) {
             return self.check_valid::<P>(word);
@@ -95,46 +96,18 @@ impl Fault {
             || protection.is_no_access()
             || !protection.permits(self.access)
         {
-            return Err(Blocked::Raise(NtStatus::ACCESS_VIOLATION));
+            return Err(NtStatus::ACCESS_VIOLATION.into());
         }
         if protection.is_guard() {
             set.remove_guard(entry, protection)?;
             manager.counters.guard_pages.add(1);
-            return Err(Blocked::Raise(NtStatus::GUARD_PAGE_VIOLATION));
+            return Err(NtStatus::GUARD_PAGE_VIOLATION.into());
         }
         let mut reservation = match reservation {
             Some(reservation) => reservation,
             None => set.prepare(self.va, Level::Table.number())?,
         };
         set.resolve(Target::page(entry, self.va), protection, &mut reservation, &mut self.holds)
-    }
-
-    /// Makes the tables above the page valid, unless the address is nobody's. Returns the
-    /// page's entry, and what is left of the reservation if one was made.
-    fn way_down<'m, P: Platform>(
-        &mut self,
-        set: &mut WorkingSetGuard<'m, '_, P>,
-        reservation: &mut Option<PageReservation<'m, P>>,
-    ) -> Result<EntryRef, Blocked> {
-        let manager = set.manager();
-        loop {
-            let (level, entry) = match manager.walk(set.root(), self.va, Level::Table) {
-                Walk::Found(entry) => return Ok(entry),
-                Walk::Missing { level, entry } => (level, entry),
-            };
-            if manager.load_entry(entry) == 0 {
-                let protection = set.protection_of(self.va);
-                if protection.is_no_access() || !protection.permits(self.access) {
-                    return Err(Blocked::Raise(NtStatus::ACCESS_VIOLATION));
-                }
-            }
-            let reserved = match &mut *reservation {
-                Some(reserved) => reserved,
-                none => none.insert(set.prepare(self.va, level.number())?),
-            };
-            let target = Target::table::<P::Paging>(entry, self.va, level);
-            set.resolve(target, Protection::EXECUTE_READWRITE, reserved, &mut self.holds)?;
-        }
     }
 
     /// A valid entry: another thread was faster, the translation was stale, or the access is
@@ -148,7 +121,7 @@ impl Fault {
         if allowed {
             Ok(self.holds.finished(FaultKind::Spurious))
         } else {
-            Err(Blocked::Raise(NtStatus::ACCESS_VIOLATION))
+            Err(NtStatus::ACCESS_VIOLATION.into())
         }
     }
 }
@@ -200,34 +173,27 @@ impl<P: Platform> Operation<P> for Fault {
     type Output = FaultKind;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<FaultKind> {
-        loop {
-            let outcome = {
+        let outcome = loop {
+            let blocked = {
                 let mut entry = manager.enter();
-                self.attempt(manager, entry.token())
+                match self.attempt(manager, entry.token()) {
+                    Ok(kind) => break Ok(kind),
+                    Err(blocked) => blocked,
+                }
             };
-            let outcome = match outcome {
-                Ok(kind) => Ok(kind),
-                Err(blocked) => match self.holds.absorb(manager, blocked) {
-                    None => continue,
-                    Some(Ok(wait)) => return Step::Wait(wait),
-                    Some(Err(status)) => Err(status),
-                },
-            };
-            self.holds.release(manager);
-            manager.count_fault(outcome);
-            if P::ENABLED {
-                manager.platform().event(&Event::Fault {
-                    space: self.space,
-                    va: self.va,
-                    access: self.access,
-                    outcome,
-                });
+            match self.holds.absorb(manager, blocked) {
+                None => {}
+                Some(Pause::Wait(wait)) => return Step::Wait(wait),
+                Some(Pause::Raise(status)) => break Err(status),
             }
-            return match outcome {
-                Ok(kind) => Step::Done(kind),
-                Err(status) => Step::Raise(status),
-            };
+        };
+        self.holds.release(manager);
+        manager.count_fault(outcome);
+        if P::ENABLED {
+            let Self { space, va, access, .. } = *self;
+            manager.platform().event(&Event::Fault { space, va, access, outcome });
         }
+        outcome.map_err(Pause::Raise).into()
     }
 
     fn abandon(mut self, manager: &Manager<P>) {

@@ -8,17 +8,15 @@
 //! the read failed, letting go gives the entries their page-file form back and frees the frames.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::PteWord;
 use ntmm_sync::level::{self, Level, Outside, Token};
 
 use super::Blocked;
 use crate::events::{Event, FaultKind};
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
-use crate::operation::{Wait, WaitKey};
+use crate::operation::{Pause, Wait, WaitKey};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::tables::EntryRef;
 use crate::transfer::{LastHolder, Progress, TransferId};
 
 /// Reads an operation may hold at once: one for each level of tables.
@@ -41,12 +39,12 @@ enum Waited {
 
 impl Holds {
     /// Looks at the reads held: waits for one that is in flight, fails when one failed.
-    pub(crate) fn check<P: Platform>(&self, manager: &Manager<P>) -> Result<(), Blocked> {
+    pub(crate) fn check<P: Platform>(&self, manager: &Manager<P>) -> Result<(), Pause> {
         for &read in &self.reads {
             match manager.read_progress(read) {
-                Progress::InFlight => return Err(Blocked::Wait(read.wait())),
+                Progress::InFlight => return Err(read.wait().into()),
                 Progress::Done(Ok(())) => {}
-                Progress::Done(Err(_)) => return Err(Blocked::Raise(NtStatus::IN_PAGE_ERROR)),
+                Progress::Done(Err(_)) => return Err(NtStatus::IN_PAGE_ERROR.into()),
             }
         }
         Ok(())
@@ -65,16 +63,18 @@ impl Holds {
         &mut self,
         manager: &Manager<P>,
         blocked: Blocked,
-    ) -> Option<Result<Wait, NtStatus>> {
+    ) -> Option<Pause> {
         let read = match blocked {
             Blocked::Restart => return None,
-            Blocked::Raise(status) => return Some(Err(status)),
-            Blocked::Wait(wait) => {
+            Blocked::Pause(pause) => {
                 // What was read may be the very memory that is waited for.
-                if wait.key == WaitKey::AvailablePages || wait.key == WaitKey::Records {
+                if let Pause::Wait(Wait {
+                    key: WaitKey::AvailablePages | WaitKey::Records, ..
+                }) = pause
+                {
                     self.release(manager);
                 }
-                return Some(Ok(wait));
+                return Some(pause);
             }
             Blocked::Collided(read) => read,
             Blocked::Issue(ref read) => read.id,
@@ -87,7 +87,7 @@ impl Holds {
         if let Blocked::Issue(page_read) = blocked {
             page_read.submit(manager);
         }
-        Some(Ok(read.wait()))
+        Some(read.wait().into())
     }
 
     /// Lets go of all reads.
@@ -153,47 +153,5 @@ impl<P: Platform> Manager<P> {
             self.drop_reference(&mut frame);
         }
         self.free_transfer(token, &self.reads, id);
-    }
-
-    /// Changes a software entry that only the holder of the working-set lock may change, or
-    /// a transition entry whose frame is locked. When it becomes nonzero the table's count of
-    /// used entries follows.
-    pub(crate) fn store_software(&self, entry: EntryRef, old: u64, new: u64) {
-        if self.exchange_entry(entry, old, new).is_err() {
-            self.corrupt_table(entry);
-        }
-        let table = self.entry(entry.table);
-        if old == 0 && new != 0 {
-            table.set_used_entries(table.used_entries() + 1);
-        } else if old != 0 && new == 0 {
-            table.set_used_entries(table.used_entries().saturating_sub(1));
-        }
-    }
-}
-
-impl<P: Platform> crate::working_set::WorkingSetGuard<'_, '_, P> {
-    /// Gives a nonzero software entry another protection. False when a transition entry changed
-    /// before its frame was locked: look again.
-    pub(crate) fn change_software_protection(
-        &mut self,
-        entry: EntryRef,
-        protection: ntmm_pte::Protection,
-    ) -> bool {
-        let manager = self.manager();
-        let word = manager.load_entry(entry);
-        let new = P::Paging::with_protection(word, protection);
-        if !P::Paging::is_transition(word) {
-            manager.store_software(entry, word, new);
-            return true;
-        }
-        let frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
-        if manager.load_entry(entry) != word {
-            return false;
-        }
-        frame
-            .entry()
-            .set_original(P::Paging::with_protection(frame.entry().original(), protection));
-        manager.store_software(entry, word, new);
-        true
     }
 }

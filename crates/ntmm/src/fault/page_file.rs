@@ -56,7 +56,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             return Blocked::Restart;
         };
         let Some(host_file) = manager.paging_files.file_id(file) else {
-            return Blocked::Raise(NtStatus::IN_PAGE_ERROR);
+            return NtStatus::IN_PAGE_ERROR.into();
         };
         let id = match manager.allocate_transfer(self.token(), &manager.reads) {
             Some(id) => id,
@@ -64,22 +64,13 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 let wait = manager.record_wait();
                 match manager.allocate_transfer(self.token(), &manager.reads) {
                     Some(id) => id,
-                    None => return Blocked::Wait(wait),
+                    None => return wait.into(),
                 }
             }
         };
-        let (pages, before) = self.cluster(target, word, file, offset);
-        let mut extra = None;
-        let mut pages = pages;
-        let mut before = before;
-        while pages.len() > 1 {
-            let wanted = pages.len() as u32 - 1;
-            if manager.available.unreserved() > manager.available.thresholds().minimum + wanted {
-                extra = manager.try_reserve_pages(wanted);
-            }
-            if extra.is_some() {
-                break;
-            }
+        let (mut pages, mut before) = self.cluster(target, word, file, offset);
+        let mut extra = self.reserve_neighbours(pages.len() as u32 - 1);
+        if extra.is_none() {
             // Memory is short: the page alone.
             pages = core::iter::once((target.entry, word)).collect();
             before = 0;
@@ -112,6 +103,13 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         manager.set_transfer_frames(&manager.reads, id, &frames);
         let first_page = u64::from(offset.get()) - before;
         Blocked::Issue(PageRead { id, file: host_file, first_page, frames })
+    }
+
+    /// Reserves frames for the neighbours of a page, if memory is not short.
+    fn reserve_neighbours(&self, count: u32) -> Option<PageReservation<'m, P>> {
+        let available = &self.manager().available;
+        let enough = available.unreserved() > available.thresholds().minimum + count;
+        if enough { self.manager().try_reserve_pages(count) } else { None }
     }
 
     /// The pages to read with `target`, in file order, and how many lie before it.

@@ -6,6 +6,7 @@ use ntmm_pte::{Level, Pages, Protection, Va};
 use super::in_page::Holds;
 use super::{Blocked, Target};
 use crate::frames::PageReservation;
+use crate::operation::Pause;
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
@@ -15,21 +16,17 @@ use crate::working_set::replace::Room;
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Reserves frames and working-set entries for up to `pages` pages that are to become valid
     /// on the way to `va`, by replacing or by growing the set. The tables of `va` stay.
-    pub(crate) fn prepare(
-        &mut self,
-        va: Va,
-        pages: u32,
-    ) -> Result<PageReservation<'m, P>, Blocked> {
+    pub(crate) fn prepare(&mut self, va: Va, pages: u32) -> Result<PageReservation<'m, P>, Pause> {
         let manager = self.manager();
         if self.room_for(pages) == Room::Replace {
             self.replace(va, pages);
         }
         let grow = u32::from(self.free_entries() < pages);
-        let mut reservation = manager.reserve_pages(pages + grow).map_err(Blocked::Wait)?;
+        let mut reservation = manager.reserve_pages(pages + grow)?;
         if grow > 0 && !self.grow_list(&mut reservation) {
             self.replace(va, pages);
             if self.free_entries() < pages {
-                return Err(Blocked::Raise(NtStatus::NO_MEMORY));
+                return Err(NtStatus::NO_MEMORY.into());
             }
         }
         Ok(reservation)
@@ -45,21 +42,31 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         batch.finish(self.token());
     }
 
-    /// Makes the tables on the way to `va` valid and returns the entry of its page.
-    pub(crate) fn descend(&mut self, va: Va, holds: &mut Holds) -> Result<EntryRef, Blocked> {
+    /// Makes the tables on the way to `va` valid and returns the entry of its page. Before a
+    /// table is made that has never existed, `may_create` is asked. The reservation made on the
+    /// way covers the page too.
+    pub(crate) fn descend(
+        &mut self,
+        va: Va,
+        holds: &mut Holds,
+        reservation: &mut Option<PageReservation<'m, P>>,
+        may_create: impl Fn(&Self) -> Result<(), NtStatus>,
+    ) -> Result<EntryRef, Blocked> {
         let manager = self.manager();
-        let mut reservation = None;
         loop {
             let (level, entry) = match manager.walk(self.root(), va, Level::Table) {
                 Walk::Found(entry) => return Ok(entry),
                 Walk::Missing { level, entry } => (level, entry),
             };
-            let reservation = match &mut reservation {
-                Some(reservation) => reservation,
+            if manager.load_entry(entry) == 0 {
+                may_create(self)?;
+            }
+            let reserved = match &mut *reservation {
+                Some(reserved) => reserved,
                 none => none.insert(self.prepare(va, level.number())?),
             };
             let target = Target::table::<P::Paging>(entry, va, level);
-            self.resolve(target, Protection::EXECUTE_READWRITE, reservation, holds)?;
+            self.resolve(target, Protection::EXECUTE_READWRITE, reserved, holds)?;
         }
     }
 

@@ -32,7 +32,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                 manager.counters.collided.add(1);
                 Some(Blocked::Collided(manager.hold_read(frame.token(), transfer)))
             } else if frame.has(FrameFlags::IN_PAGE_ERROR) {
-                Some(Blocked::Raise(NtStatus::IN_PAGE_ERROR))
+                Some(NtStatus::IN_PAGE_ERROR.into())
             } else {
                 match frame.location() {
                     PageLocation::Standby => manager.unlink_standby(&mut frame, reservation),

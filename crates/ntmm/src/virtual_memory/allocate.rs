@@ -10,7 +10,7 @@ use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::vad::tree::GapRequest;
@@ -125,53 +125,43 @@ impl Allocate {
         Ok((start.vpn(), last.vpn()))
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Step<Region>, Blocked> {
+    /// Checks the parameters and reserves; none when pages of an existing allocation are to be
+    /// committed, which takes further stages.
+    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Option<Region>, Pause> {
         if self.size.is_zero() {
-            return Err(Blocked::Raise(NtStatus::INVALID_PARAMETER_4));
+            return Err(NtStatus::INVALID_PARAMETER_4.into());
         }
         if self.protection.is_write_copy() || self.protection.is_decommitted() {
-            return Err(Blocked::Raise(NtStatus::INVALID_PAGE_PROTECTION));
+            return Err(NtStatus::INVALID_PAGE_PROTECTION.into());
         }
         let mut entry = manager.enter();
-        let mut set = manager
-            .lock_space(entry.token(), self.space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
-        if set.is_deleting() {
-            return Err(Blocked::Raise(NtStatus::PROCESS_IS_TERMINATING));
-        }
-        match (self.kind, self.placement) {
-            (AllocationType::Commit, Placement::At(base)) => {
-                let (start, end) = Self::explicit_range::<P::Paging>(base, self.size, PAGE_SIZE)
-                    .map_err(Blocked::Raise)?;
-                let vad = set
-                    .find_vad(start)
-                    .filter(|vad| vad.end >= end && vad.attributes.kind == VadKind::Private)
-                    .ok_or(Blocked::Raise(NtStatus::CONFLICTING_ADDRESSES))?;
-                set.own_address_creation().map_err(Blocked::Wait)?;
-                let walk = RangeWalk::new(start, end);
-                self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
-                Err(Blocked::Restart)
-            }
-            _ => {
-                set.own_address_creation().map_err(Blocked::Wait)?;
-                let outcome = self.reserve(&mut set);
-                set.disown_address_creation();
-                outcome.map(Step::Done)
-            }
-        }
+        let mut set = manager.lock_live_space(entry.token(), self.space)?;
+        let (AllocationType::Commit, Placement::At(base)) = (self.kind, self.placement) else {
+            set.own_address_creation()?;
+            let outcome = self.reserve(&mut set);
+            set.disown_address_creation();
+            return outcome.map(Some);
+        };
+        let (start, end) = Self::explicit_range::<P::Paging>(base, self.size, PAGE_SIZE)?;
+        set.own_address_creation()?;
+        let inside = |vad: &Vad| vad.end >= end && vad.attributes.kind == VadKind::Private;
+        let Some(vad) = set.find_vad(start).filter(inside) else {
+            set.disown_address_creation();
+            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+        };
+        let walk = RangeWalk::new(start, end);
+        self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
+        Ok(None)
     }
 
-    fn reserve<P: Platform>(
-        &self,
-        set: &mut WorkingSetGuard<'_, '_, P>,
-    ) -> Result<Region, Blocked> {
+    fn reserve<P: Platform>(&self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Pause> {
         let manager = set.manager();
         let mut tree = set.vads();
         let (start, end) = match self.placement {
             Placement::At(base) => {
                 let range =
                     Self::explicit_range::<P::Paging>(base, self.size, ALLOCATION_GRANULARITY);
-                range.map_err(Blocked::Raise)?
+                range?
             }
             Placement::Lowest | Placement::Highest => {
                 let pages = self.size.to_pages_rounded_up();
@@ -186,12 +176,12 @@ impl Allocate {
                     Placement::Highest => tree.highest_gap(&nodes, request),
                     _ => tree.lowest_gap(&nodes, request),
                 };
-                let start = gap.ok_or(Blocked::Raise(NtStatus::NO_MEMORY))?;
+                let start = gap.ok_or(NtStatus::NO_MEMORY)?;
                 (start, start.checked_add(pages.saturating_sub(Pages::new(1))).unwrap_or(start))
             }
         };
         if tree.first_overlap(&manager.nodes(), start, end).is_some() {
-            return Err(Blocked::Raise(NtStatus::CONFLICTING_ADDRESSES));
+            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
         }
         let pages = Pages::new(end.get() - start.get() + 1);
         let committed = match self.kind {
@@ -200,8 +190,7 @@ impl Allocate {
         };
         let (before, after) = set.vad_neighbours(start, end);
         let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charge =
-            manager.charge_commitment(committed.saturating_add(tables)).map_err(Blocked::Raise)?;
+        let charge = manager.charge_commitment(committed.saturating_add(tables))?;
         let nodes = set.stock_nodes(start)?;
         let vad = Vad {
             start,
@@ -221,7 +210,7 @@ impl Allocate {
         let inserted = tree.insert(&nodes, vad);
         set.set_vads(&tree, nodes);
         if inserted.is_err() {
-            return Err(Blocked::Raise(NtStatus::CONFLICTING_ADDRESSES));
+            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
         }
         set.add_commit(charge.keep());
         let header = set.header();
@@ -229,51 +218,30 @@ impl Allocate {
         Ok(Region::of_pages::<P::Paging>(start, end))
     }
 
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Step<Region> {
-        match &mut self.stage {
-            Stage::Counting { walk, vad, start, end, uncommitted } => {
-                let mut count = CountUncommitted { vad: *vad, pages: *uncommitted };
-                let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
-                *uncommitted = count.pages;
-                match outcome {
-                    Step::Wait(wait) => Step::Wait(wait),
-                    Step::Raise(status) => Step::Raise(status),
-                    Step::Done(()) => match manager.charge_commitment(Pages::new(*uncommitted)) {
-                        Ok(charge) => {
-                            let walk = RangeWalk::new(*start, *end);
-                            let charged = charge.keep().get();
-                            self.stage = Stage::Committing {
-                                walk,
-                                vad: *vad,
-                                start: *start,
-                                end: *end,
-                                charged,
-                            };
-                            self.proceed(manager)
-                        }
-                        Err(status) => Step::Raise(status),
-                    },
-                }
-            }
-            Stage::Committing { walk, vad, start, end, charged } => {
-                let mut commit =
-                    Commit { vad: *vad, protection: self.protection, charged: *charged, newly: 0 };
-                let missing = match vad.attributes.commitment {
-                    Commitment::Committed if vad.attributes.protection == self.protection => {
-                        MissingTables::Skip
-                    }
-                    _ => MissingTables::Create,
-                };
-                let outcome = manager.walk_range(self.space, walk, missing, &mut commit);
-                *charged = commit.charged;
-                match outcome {
-                    Step::Wait(wait) => Step::Wait(wait),
-                    Step::Raise(status) => Step::Raise(status),
-                    Step::Done(()) => Step::Done(Region::of_pages::<P::Paging>(*start, *end)),
-                }
-            }
-            Stage::Start | Stage::Finished => Step::Raise(NtStatus::INVALID_PARAMETER),
+    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
+        if let Stage::Counting { walk, vad, start, end, uncommitted } = &mut self.stage {
+            let mut count = CountUncommitted { vad: *vad, pages: *uncommitted };
+            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
+            *uncommitted = count.pages;
+            outcome?;
+            let charged = manager.charge_commitment(Pages::new(*uncommitted))?.keep().get();
+            let (vad, start, end) = (*vad, *start, *end);
+            let walk = RangeWalk::new(start, end);
+            self.stage = Stage::Committing { walk, vad, start, end, charged };
         }
+        let Stage::Committing { walk, vad, start, end, charged } = &mut self.stage else {
+            return Err(NtStatus::INVALID_PARAMETER.into());
+        };
+        let protection = self.protection;
+        let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
+        // Pages without an entry are committed with the protection of the descriptor.
+        let as_described = vad.attributes.commitment == Commitment::Committed
+            && vad.attributes.protection == protection;
+        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
+        let outcome = manager.walk_range(self.space, walk, missing, &mut commit);
+        *charged = commit.charged;
+        outcome?;
+        Ok(Region::of_pages::<P::Paging>(*start, *end))
     }
 
     /// Gives back what the call holds beyond its effect.
@@ -374,16 +342,12 @@ impl<P: Platform> Operation<P> for Allocate {
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
         if matches!(self.stage, Stage::Start) {
             match self.start(manager) {
-                Ok(step) => return step,
-                Err(Blocked::Restart) => {}
-                Err(Blocked::Wait(wait)) => return Step::Wait(wait),
-                Err(Blocked::Raise(status)) => return Step::Raise(status),
-                Err(Blocked::Issue(_) | Blocked::Collided(_)) => {
-                    return Step::Raise(NtStatus::INVALID_PARAMETER);
-                }
+                Ok(None) => {}
+                Ok(Some(region)) => return Step::Done(region),
+                Err(pause) => return Err(pause).into(),
             }
         }
-        let outcome = self.proceed(manager);
+        let outcome = Step::from(self.proceed(manager));
         if !matches!(outcome, Step::Wait(_)) {
             self.finish(manager);
         }

@@ -14,7 +14,7 @@ use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::vad::{Commitment, Vad, VadAttributes, VadKind};
@@ -67,24 +67,19 @@ impl Free {
         Self { space, base, size, kind, stage: Stage::Start }
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Blocked> {
+    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         if self.base > P::Paging::HIGHEST_USER_ADDRESS {
-            return Err(Blocked::Raise(NtStatus::INVALID_PARAMETER_2));
+            return Err(NtStatus::INVALID_PARAMETER_2.into());
         }
         let range = if self.size.is_zero() {
             Some((self.base.vpn(), self.base.vpn()))
         } else {
             page_range::<P::Paging>(self.base, self.size)
         };
-        let (start, end) = range.ok_or(Blocked::Raise(NtStatus::INVALID_PARAMETER_3))?;
+        let (start, end) = range.ok_or(NtStatus::INVALID_PARAMETER_3)?;
         let mut entry = manager.enter();
-        let mut set = manager
-            .lock_space(entry.token(), self.space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
-        if set.is_deleting() {
-            return Err(Blocked::Raise(NtStatus::PROCESS_IS_TERMINATING));
-        }
-        set.own_address_creation().map_err(Blocked::Wait)?;
+        let mut set = manager.lock_live_space(entry.token(), self.space)?;
+        set.own_address_creation()?;
         match check(set.find_vad(start), start, end, self.size) {
             Ok((vad, end)) => {
                 self.stage = self.first_stage(vad, start, end);
@@ -92,7 +87,7 @@ impl Free {
             }
             Err(status) => {
                 set.disown_address_creation();
-                Err(Blocked::Raise(status))
+                Err(status.into())
             }
         }
     }
@@ -107,36 +102,26 @@ impl Free {
         }
     }
 
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Step<Region> {
+    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
         if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
             let mut count = CountCommitted { vad: *vad, pages: *front };
             let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
             *front = count.pages;
-            match outcome {
-                Step::Wait(wait) => return Step::Wait(wait),
-                Step::Raise(status) => return Step::Raise(status),
-                Step::Done(()) => {}
-            }
-            match manager.split_vad(self.space, vad, *start, Pages::new(*front)) {
-                Ok(rest) => {
-                    let walk = RangeWalk::new(*start, *end);
-                    self.stage = Stage::Freeing { walk, vad: rest, start: *start, end: *end };
-                }
-                Err(Blocked::Wait(wait)) => return Step::Wait(wait),
-                Err(Blocked::Raise(status)) => return Step::Raise(status),
-                Err(_) => return Step::Raise(NtStatus::INVALID_PARAMETER),
-            }
+            outcome?;
+            let vad = manager.split_vad(self.space, vad, *start, Pages::new(*front))?;
+            let (start, end) = (*start, *end);
+            self.stage = Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end };
         }
         let Stage::Freeing { walk, vad, start, end } = &mut self.stage else {
-            return Step::Raise(NtStatus::INVALID_PARAMETER);
+            return Err(NtStatus::INVALID_PARAMETER.into());
         };
-        let outcome = match self.kind {
+        match self.kind {
             FreeType::Release => {
                 let mut release = Release::new(*vad, *end);
                 let outcome =
                     manager.walk_range(self.space, walk, MissingTables::Skip, &mut release);
                 *vad = release.vad();
-                outcome
+                outcome?;
             }
             FreeType::Decommit => {
                 let mut decommit = Decommit { vad: *vad, uncharged: 0 };
@@ -145,14 +130,10 @@ impl Free {
                     Commitment::Committed => MissingTables::Create,
                     Commitment::Reserved => MissingTables::Skip,
                 };
-                manager.walk_range(self.space, walk, missing, &mut decommit)
+                manager.walk_range(self.space, walk, missing, &mut decommit)?;
             }
-        };
-        match outcome {
-            Step::Wait(wait) => Step::Wait(wait),
-            Step::Raise(status) => Step::Raise(status),
-            Step::Done(()) => Step::Done(Region::of_pages::<P::Paging>(*start, *end)),
         }
+        Ok(Region::of_pages::<P::Paging>(*start, *end))
     }
 
     fn finish<P: Platform>(&mut self, manager: &Manager<P>) {
@@ -339,11 +320,9 @@ impl<P: Platform> Manager<P> {
         vad: &Vad,
         start: Vpn,
         front: Pages,
-    ) -> Result<Vad, Blocked> {
+    ) -> Result<Vad, Pause> {
         let mut entry = self.enter();
-        let mut set = self
-            .lock_space(entry.token(), space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
+        let mut set = self.lock_space(entry.token(), space).ok_or(NtStatus::INVALID_HANDLE)?;
         let nodes = set.stock_nodes(start)?;
         let mut tree = set.vads();
         let rest = Vad {
@@ -382,17 +361,12 @@ impl<P: Platform> Operation<P> for Free {
     type Output = Region;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
-        if matches!(self.stage, Stage::Start) {
-            match self.start(manager) {
-                Ok(()) => {}
-                Err(Blocked::Wait(wait)) => return Step::Wait(wait),
-                Err(Blocked::Raise(status)) => return Step::Raise(status),
-                Err(Blocked::Issue(_) | Blocked::Collided(_) | Blocked::Restart) => {
-                    return Step::Raise(NtStatus::INVALID_PARAMETER);
-                }
-            }
+        if matches!(self.stage, Stage::Start)
+            && let Err(pause) = self.start(manager)
+        {
+            return Err(pause).into();
         }
-        let outcome = self.proceed(manager);
+        let outcome = Step::from(self.proceed(manager));
         if !matches!(outcome, Step::Wait(_)) {
             self.finish(manager);
         }

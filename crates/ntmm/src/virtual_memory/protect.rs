@@ -8,7 +8,7 @@ use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
@@ -62,20 +62,15 @@ impl Protect {
         Self { space, base, size, protection, stage: Stage::Start }
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Blocked> {
+    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         if self.protection.is_write_copy() || self.protection.is_decommitted() {
-            return Err(Blocked::Raise(NtStatus::INVALID_PAGE_PROTECTION));
+            return Err(NtStatus::INVALID_PAGE_PROTECTION.into());
         }
-        let (start, end) = page_range::<P::Paging>(self.base, self.size)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_PARAMETER_2))?;
+        let (start, end) =
+            page_range::<P::Paging>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_2)?;
         let mut entry = manager.enter();
-        let mut set = manager
-            .lock_space(entry.token(), self.space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
-        if set.is_deleting() {
-            return Err(Blocked::Raise(NtStatus::PROCESS_IS_TERMINATING));
-        }
-        set.own_address_creation().map_err(Blocked::Wait)?;
+        let mut set = manager.lock_live_space(entry.token(), self.space)?;
+        set.own_address_creation()?;
         let vad = set.find_vad(start).filter(|vad| vad.end >= end);
         let status = match vad {
             None => NtStatus::CONFLICTING_ADDRESSES,
@@ -89,45 +84,28 @@ impl Protect {
             }
         };
         set.disown_address_creation();
-        Err(Blocked::Raise(status))
+        Err(status.into())
     }
 
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Step<Protected> {
+    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Protected, Pause> {
         if let Stage::Verifying { walk, vad, start, end, old } = &mut self.stage {
             let mut verify = Verify { vad: *vad, first: *start, old: *old };
             let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut verify);
             *old = verify.old;
-            match outcome {
-                Step::Wait(wait) => return Step::Wait(wait),
-                Step::Raise(status) => return Step::Raise(status),
-                Step::Done(()) => {
-                    self.stage = Stage::Changing {
-                        walk: RangeWalk::new(*start, *end),
-                        vad: *vad,
-                        start: *start,
-                        end: *end,
-                        old: old.unwrap_or(vad.attributes.protection),
-                    };
-                }
-            }
+            outcome?;
+            let (vad, start, end) = (*vad, *start, *end);
+            let old = verify.old.unwrap_or(vad.attributes.protection);
+            let walk = RangeWalk::new(start, end);
+            self.stage = Stage::Changing { walk, vad, start, end, old };
         }
         let Stage::Changing { walk, vad, start, end, old } = &mut self.stage else {
-            return Step::Raise(NtStatus::INVALID_PARAMETER);
+            return Err(NtStatus::INVALID_PARAMETER.into());
         };
         let mut change = Change { vad: *vad, protection: self.protection };
-        let missing = if vad.attributes.protection == self.protection {
-            MissingTables::Skip
-        } else {
-            MissingTables::Create
-        };
-        match manager.walk_range(self.space, walk, missing, &mut change) {
-            Step::Wait(wait) => Step::Wait(wait),
-            Step::Raise(status) => Step::Raise(status),
-            Step::Done(()) => Step::Done(Protected {
-                region: Region::of_pages::<P::Paging>(*start, *end),
-                old: *old,
-            }),
-        }
+        let as_described = vad.attributes.protection == self.protection;
+        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
+        manager.walk_range(self.space, walk, missing, &mut change)?;
+        Ok(Protected { region: Region::of_pages::<P::Paging>(*start, *end), old: *old })
     }
 
     fn finish<P: Platform>(&mut self, manager: &Manager<P>) {
@@ -171,7 +149,7 @@ impl<P: Platform> Visitor<P> for Verify {
             }
             Visited::Nothing { .. } => self.vad.attributes.commitment == Commitment::Committed,
         };
-        if committed { Ok(()) } else { Err(Blocked::Raise(NtStatus::NOT_COMMITTED)) }
+        if committed { Ok(()) } else { Err(NtStatus::NOT_COMMITTED.into()) }
     }
 }
 
@@ -286,17 +264,12 @@ impl<P: Platform> Operation<P> for Protect {
     type Output = Protected;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Protected> {
-        if matches!(self.stage, Stage::Start) {
-            match self.start(manager) {
-                Ok(()) => {}
-                Err(Blocked::Wait(wait)) => return Step::Wait(wait),
-                Err(Blocked::Raise(status)) => return Step::Raise(status),
-                Err(Blocked::Issue(_) | Blocked::Collided(_) | Blocked::Restart) => {
-                    return Step::Raise(NtStatus::INVALID_PARAMETER);
-                }
-            }
+        if matches!(self.stage, Stage::Start)
+            && let Err(pause) = self.start(manager)
+        {
+            return Err(pause).into();
         }
-        let outcome = self.proceed(manager);
+        let outcome = Step::from(self.proceed(manager));
         if !matches!(outcome, Step::Wait(_)) {
             self.finish(manager);
         }

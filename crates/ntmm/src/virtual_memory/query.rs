@@ -7,7 +7,7 @@ use super::protect::page_protection;
 use crate::address_space::AddressSpaceId;
 use crate::fault::{Blocked, Holds};
 use crate::manager::Manager;
-use crate::operation::{Operation, Step};
+use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::Walk;
@@ -58,13 +58,12 @@ impl Query {
     fn attempt<P: Platform>(&mut self, manager: &Manager<P>) -> Result<MemoryInformation, Blocked> {
         self.holds.check(manager)?;
         if self.address > P::Paging::HIGHEST_USER_ADDRESS {
-            return Err(Blocked::Raise(NtStatus::INVALID_PARAMETER));
+            return Err(NtStatus::INVALID_PARAMETER.into());
         }
         let page = self.address.vpn();
         let mut entry = manager.enter();
-        let mut set = manager
-            .lock_space(entry.token(), self.space)
-            .ok_or(Blocked::Raise(NtStatus::INVALID_HANDLE))?;
+        let mut set =
+            manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         let base = P::Paging::va_of_vpn(page);
         let Some(vad) = set.find_vad(page) else {
             let (_, after) = set.vad_neighbours(page, page);
@@ -122,7 +121,7 @@ impl Query {
                 };
                 return Ok(Look { protection, last });
             }
-            Walk::Missing { .. } => set.descend(va, &mut self.holds)?,
+            Walk::Missing { .. } => set.descend(va, &mut self.holds, &mut None, |_| Ok(()))?,
         };
         let word = manager.load_entry(entry);
         let protection = is_committed::<P>(vad, word).then(|| page_protection(set, vad, word));
@@ -139,21 +138,18 @@ impl<P: Platform> Operation<P> for Query {
     type Output = MemoryInformation;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<MemoryInformation> {
-        loop {
-            let outcome = match self.attempt(manager) {
-                Ok(information) => Ok(information),
+        let outcome = loop {
+            match self.attempt(manager) {
+                Ok(information) => break Ok(information),
                 Err(blocked) => match self.holds.absorb(manager, blocked) {
-                    None => continue,
-                    Some(Ok(wait)) => return Step::Wait(wait),
-                    Some(Err(status)) => Err(status),
+                    None => {}
+                    Some(Pause::Wait(wait)) => return Step::Wait(wait),
+                    Some(pause) => break Err(pause),
                 },
-            };
-            self.holds.release(manager);
-            return match outcome {
-                Ok(information) => Step::Done(information),
-                Err(status) => Step::Raise(status),
-            };
-        }
+            }
+        };
+        self.holds.release(manager);
+        outcome.into()
     }
 
     fn abandon(mut self, manager: &Manager<P>) {

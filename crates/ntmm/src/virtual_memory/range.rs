@@ -12,7 +12,7 @@ use crate::address_space::AddressSpaceId;
 use crate::fault::{Blocked, Holds};
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
-use crate::operation::{Epoch, Step, Wait, WaitKey};
+use crate::operation::{Epoch, Pause, Wait, WaitKey};
 use crate::platform::{FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
@@ -107,30 +107,26 @@ impl<P: Platform> Manager<P> {
         walk: &mut RangeWalk,
         missing: MissingTables,
         visitor: &mut impl Visitor<P>,
-    ) -> Step<()> {
+    ) -> Result<(), Pause> {
         loop {
             if let Some(ticket) = walk.flush {
                 if !self.platform().acknowledged(ticket) {
-                    return Step::Wait(flush_wait(ticket));
+                    return Err(flush_wait(ticket).into());
                 }
                 walk.flush = None;
             }
             if walk.finished == Finished::Yes {
                 walk.holds.release(self);
-                return Step::Done(());
+                return Ok(());
             }
             let outcome = {
                 let mut entry = self.enter();
                 self.walk_stretch(entry.token(), space, walk, missing, visitor)
             };
-            let Err(blocked) = outcome else { continue };
-            match walk.holds.absorb(self, blocked) {
-                None => {}
-                Some(Ok(wait)) => return Step::Wait(wait),
-                Some(Err(status)) => {
-                    walk.holds.release(self);
-                    return Step::Raise(status);
-                }
+            if let Err(blocked) = outcome
+                && let Some(pause) = walk.holds.absorb(self, blocked)
+            {
+                return Err(pause);
             }
         }
     }
@@ -144,10 +140,8 @@ impl<P: Platform> Manager<P> {
         visitor: &mut impl Visitor<P>,
     ) -> Result<(), Blocked> {
         walk.holds.check(self)?;
-        let mut batch = self.begin_flush(space).map_err(Blocked::Wait)?;
-        let Some(mut set) = self.lock_space(token, space) else {
-            return Err(Blocked::Raise(NtStatus::INVALID_HANDLE));
-        };
+        let mut batch = self.begin_flush(space)?;
+        let mut set = self.lock_space(token, space).ok_or(NtStatus::INVALID_HANDLE)?;
         let mut outcome = Ok(());
         for _ in 0..STRETCH {
             if walk.finished == Finished::Yes || batch.room() < BATCH_ROOM {
@@ -190,7 +184,7 @@ fn visit_next<P: Platform>(
             walk.advance_past(last);
         }
         Walk::Missing { .. } => {
-            set.descend(va, &mut walk.holds)?;
+            set.descend(va, &mut walk.holds, &mut None, |_| Ok(()))?;
         }
     }
     Ok(())

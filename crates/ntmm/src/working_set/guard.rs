@@ -14,6 +14,7 @@ use crate::address_space::AddressSpaceId;
 use crate::manager::Manager;
 use crate::operation::{Epoch, Wait, WaitKey};
 use crate::platform::Platform;
+use crate::status::NtStatus;
 use crate::tables::EntryRef;
 
 /// Exclusive access to one address space.
@@ -60,6 +61,16 @@ impl<P: Platform> Manager<P> {
             }
             self.platform().relax();
         }
+    }
+
+    /// Locks the working set of a space that exists and is not being deleted.
+    pub(crate) fn lock_live_space<'m, 't, L: Level + Outside<level::WorkingSet>>(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+        space: AddressSpaceId,
+    ) -> Result<WorkingSetGuard<'m, 't, P>, NtStatus> {
+        let set = self.lock_space(token, space).ok_or(NtStatus::INVALID_HANDLE)?;
+        if set.is_deleting() { Err(NtStatus::PROCESS_IS_TERMINATING) } else { Ok(set) }
     }
 
     /// A guard over the lock of a space that was published with its lock held.

@@ -7,13 +7,12 @@
 //! The table lies at the far end of the list's hyperspace table, growing downwards by a page. A
 //! slot is a word: page number and index plus one. Collisions go to the next slot.
 
-use ntmm_pte::{Dirtiness, PagingMode, Pfn, Protection, PteWord, Slot, Va, Vpn};
+use ntmm_pte::{PagingMode, Pfn, PteWord, Slot, Va, Vpn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::{WordIndex, word};
 
 use super::guard::WorkingSetGuard;
-use crate::frames::take::Want;
-use crate::frames::{FrameUse, PageReservation};
+use crate::frames::PageReservation;
 use crate::platform::Platform;
 use crate::tables::EntryRef;
 
@@ -62,35 +61,13 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         expect(dead_code, reason = "only pages shared by several spaces need it")
     )]
     pub(crate) fn grow_hash(&mut self, reservation: &mut PageReservation<'_, P>) -> bool {
-        let manager = self.manager();
         let header = self.header();
         let pages = header.hash_size() / SLOTS_PER_PAGE;
         let list_pages = (super::header::HEADER_WORDS + header.initialized()) / SLOTS_PER_PAGE;
         if (pages + list_pages + 1) as usize > crate::Manager::<P>::list_pages_limit() {
             return false;
         }
-        let entry = self.hash_page_entry(pages);
-        let color = self.next_color();
-        let pfn = {
-            let mut frame = manager.take_frame(
-                self.token(),
-                reservation,
-                color,
-                Want::Zeroed,
-                FrameUse::WorkingSetList,
-            );
-            frame.entry().set_original(P::Paging::demand_zero(Protection::READWRITE));
-            frame.entry().set_container(entry.table, entry.slot);
-            frame.add_mapping();
-            frame.pfn()
-        };
-        manager.entry(entry.table).add_share(1);
-        let used = manager.entry(entry.table).used_entries();
-        manager.entry(entry.table).set_used_entries(used + 1);
-        manager.swap_entry(
-            entry,
-            P::Paging::valid_kernel_local(pfn, Protection::READWRITE, Dirtiness::Dirty),
-        );
+        self.map_list_page(self.hash_page_entry(pages), reservation);
         for slot in 0..header.hash_size() {
             self.hash_slot(slot).store(0, Ordering::Relaxed);
         }

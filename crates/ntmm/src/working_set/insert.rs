@@ -9,6 +9,7 @@ use crate::frames::colors::Color;
 use crate::frames::take::Want;
 use crate::frames::{FrameUse, PageReservation};
 use crate::platform::Platform;
+use crate::tables::EntryRef;
 
 /// Entries in the first page of a list, beside the header.
 pub const FIRST_PAGE_ENTRIES: u32 = 512 - HEADER_WORDS;
@@ -46,29 +47,33 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             return false;
         };
         header.set_commit(header.commit() + charge.keep().get());
+        self.map_list_page(manager.list_entry(header, page), reservation);
+        self.initialize_entries(initialized, initialized + PAGE_ENTRIES);
+        self.insert_permanent(crate::Manager::<P>::list_address(page));
+        true
+    }
+
+    /// Maps a zeroed frame out of `reservation` at `entry`, an empty entry of the table that
+    /// maps the list.
+    pub(super) fn map_list_page(
+        &mut self,
+        entry: EntryRef,
+        reservation: &mut PageReservation<'_, P>,
+    ) {
+        let manager = self.manager();
         let color = self.next_color();
-        let entry = manager.list_entry(header, page);
+        let usage = FrameUse::WorkingSetList;
         let pfn = {
-            let mut frame = manager.take_frame(
-                self.token(),
-                reservation,
-                color,
-                Want::Zeroed,
-                FrameUse::WorkingSetList,
-            );
+            let mut frame =
+                manager.take_frame(self.token(), reservation, color, Want::Zeroed, usage);
             frame.entry().set_original(P::Paging::demand_zero(Protection::READWRITE));
             frame.entry().set_container(entry.table, entry.slot);
             frame.add_mapping();
             frame.pfn()
         };
-        manager.entry(entry.table).add_share(1);
-        let used = manager.entry(entry.table).used_entries();
-        manager.entry(entry.table).set_used_entries(used + 1);
         let valid = P::Paging::valid_kernel_local(pfn, Protection::READWRITE, Dirtiness::Dirty);
-        manager.swap_entry(entry, valid);
-        self.initialize_entries(initialized, initialized + PAGE_ENTRIES);
-        self.insert_permanent(crate::Manager::<P>::list_address(page));
-        true
+        manager.store_software(entry, 0, valid);
+        manager.entry(entry.table).add_share(1);
     }
 
     /// The colour for the next page of this space.
