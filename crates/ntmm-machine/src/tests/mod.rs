@@ -1,0 +1,7 @@
+//! Tests of the hardware, against tables built by hand.
+
+mod flushing;
+mod tables;
+mod transfers;
+mod translation;
+mod walker;
