@@ -183,14 +183,16 @@ impl<P: Platform> Manager<P> {
     /// A frame's entry, decoded; none for a number without an entry.
     #[must_use]
     pub fn frame_view(&self, pfn: Pfn) -> Option<FrameView> {
-        if !self.frame_exists(pfn) {
-            return None;
-        }
+        self.frame_exists(pfn).then(|| self.decode_frame(pfn))
+    }
+
+    #[inline]
+    fn decode_frame(&self, pfn: Pfn) -> FrameView {
         let entry = self.entry(pfn);
         let word = entry.state_word().load(ntmm_sync::atomic::Ordering::Acquire);
         let state = FrameState::from_word(word);
         let (table, slot) = entry.container();
-        Some(FrameView {
+        FrameView {
             pfn,
             location: state.location(),
             usage: state.usage(),
@@ -202,12 +204,12 @@ impl<P: Platform> Manager<P> {
             container: EntryRef { table, slot },
             used_entries: entry.used_entries(),
             locked: word & LOCK_OF_FRAME.mask() != 0,
-        })
+        }
     }
 
     /// All entries of the database, absent frames included.
     pub fn frame_views(&self) -> impl Iterator<Item = FrameView> {
-        self.frame_numbers().filter_map(|pfn| self.frame_view(pfn))
+        self.frame_numbers().map(|pfn| self.decode_frame(pfn))
     }
 
     /// Page counts.
@@ -300,11 +302,16 @@ impl<P: Platform> Manager<P> {
     /// Whether any lock of the manager is held; frame locks are not looked at.
     #[must_use]
     pub fn any_lock_held(&self) -> bool {
+        self.machine_lock_held() || self.spaces().any(|space| space.is_locked())
+    }
+
+    /// Whether a lock is held that belongs neither to a frame nor to an address space.
+    #[must_use]
+    pub fn machine_lock_held(&self) -> bool {
         self.lists.any_held()
             || self.reads.is_held()
             || self.writes.is_held()
             || self.paging_files.any_held()
-            || self.spaces().any(|space| space.is_locked())
     }
 
     /// Calls `visit` with each frame that a read or write in progress, or completed and still

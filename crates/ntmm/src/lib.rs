@@ -28,6 +28,9 @@
     )
 )]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod address_space;
 pub mod commit;
 pub mod counters;
@@ -42,6 +45,8 @@ pub mod paging_file;
 pub mod platform;
 pub mod status;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 pub mod vad;
 pub mod virtual_memory;

@@ -183,7 +183,7 @@ impl<P: Platform> Manager<P> {
             ),
             modified_maximum: config.modified_maximum.unwrap_or_else(|| modified_maximum(frames)),
             commit: Commit::default(),
-            spaces: SpaceTable { first: spaces, frames: layout.spaces },
+            spaces: SpaceTable::new(spaces, layout.spaces),
             flush: FlushTable::new(flush, layout.flush),
             reads: Transfers::new(Direction::Read, reads, layout.reads, u32::MAX),
             writes: Transfers::new(Direction::Write, writes, layout.writes, WRITES),

@@ -4,7 +4,7 @@
 //! when a space is published or withdrawn, by compare-and-swap.
 
 use ntmm_pte::Pfn;
-use ntmm_sync::atomic::{AtomicU64, Ordering};
+use ntmm_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ntmm_sync::frame::{WORDS_PER_FRAME, WordIndex, word};
 
 use crate::manager::Manager;
@@ -42,13 +42,25 @@ const fn generation_of(word: u64) -> u32 {
 /// Where the table lies.
 #[derive(Debug)]
 pub(crate) struct SpaceTable {
-    pub(crate) first: Pfn,
-    pub(crate) frames: u32,
+    first: Pfn,
+    frames: u32,
+    /// No index at or above this has ever been used. Tag A.
+    high: AtomicU32,
 }
 
 impl SpaceTable {
-    pub(crate) const fn capacity(&self) -> u32 {
+    /// A table on `frames` zeroed frames from `first`.
+    pub(crate) fn new(first: Pfn, frames: u32) -> Self {
+        Self { first, frames, high: AtomicU32::new(0) }
+    }
+
+    const fn capacity(&self) -> u32 {
         self.frames * WORDS_PER_FRAME as u32
+    }
+
+    /// Indexes of live spaces lie below this.
+    pub(crate) fn high(&self) -> u32 {
+        self.high.load(Ordering::Acquire)
     }
 }
 
@@ -78,6 +90,7 @@ impl<P: Platform> Manager<P> {
             let generation = generation_of(old).wrapping_add(1) & GENERATIONS;
             let new = CLAIMED | (u64::from(generation) << 32);
             slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+            self.spaces.high.fetch_max(index + 1, Ordering::AcqRel);
             Some(AddressSpaceId { index, generation })
         })
     }
@@ -104,6 +117,6 @@ impl<P: Platform> Manager<P> {
 
     /// All live spaces by index.
     pub(crate) fn live_spaces(&self) -> impl Iterator<Item = AddressSpaceId> {
-        (0..self.spaces.capacity()).filter_map(|index| self.space_at(index))
+        (0..self.spaces.high()).filter_map(|index| self.space_at(index))
     }
 }

@@ -42,6 +42,21 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         batch.finish(self.token());
     }
 
+    /// Makes the table valid that `entry`, which is of `level`, not valid and not zero, names on
+    /// the way to `va`.
+    pub(crate) fn bring_table(
+        &mut self,
+        va: Va,
+        level: Level,
+        entry: EntryRef,
+        holds: &mut Holds,
+    ) -> Result<(), Blocked> {
+        let mut reservation = self.prepare(va, 1)?;
+        let target = Target::table::<P::Paging>(entry, va, level);
+        self.resolve(target, Protection::EXECUTE_READWRITE, &mut reservation, holds)?;
+        Ok(())
+    }
+
     /// Makes the tables on the way to `va` valid and returns the entry of its page. Before a
     /// table is made that has never existed, `may_create` is asked. The reservation made on the
     /// way covers the page too.

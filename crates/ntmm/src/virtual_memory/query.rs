@@ -1,6 +1,6 @@
 //! What is where (NtQueryVirtualMemory with MemoryBasicInformation, spec 7.11; API 7).
 
-use ntmm_pte::{Bytes, PAGE_SIZE, Pages, PagingMode, Protection, Va, Vpn};
+use ntmm_pte::{Bytes, Level, PAGE_SIZE, Pages, PagingMode, Protection, Va, Vpn};
 
 use super::allocate::is_committed;
 use super::protect::page_protection;
@@ -109,20 +109,26 @@ impl Query {
     ) -> Result<Look, Blocked> {
         let manager = set.manager();
         let va = P::Paging::va_of_vpn(page);
-        let entry = match manager.walk(set.root(), va, ntmm_pte::Level::Table) {
-            Walk::Found(entry) => entry,
-            Walk::Missing { level, entry } if manager.load_entry(entry) == 0 => {
-                let base = P::Paging::span_base(va, level).vpn();
-                let pages = P::Paging::span(level).to_pages_rounded_down().get();
-                let last = Vpn::new(base.get() + pages - 1).min(vad.end);
-                let protection = match vad.attributes.commitment {
-                    Commitment::Committed => Some(vad.attributes.protection),
-                    Commitment::Reserved => None,
-                };
-                return Ok(Look { protection, last });
+        let (level, entry) = loop {
+            let (level, entry) = match manager.walk(set.root(), va, Level::Table) {
+                Walk::Found(entry) => break (Level::Table, entry),
+                Walk::Missing { level, entry } => (level, entry),
+            };
+            if manager.load_entry(entry) == 0 {
+                break (level, entry);
             }
-            Walk::Missing { .. } => set.descend(va, &mut self.holds, &mut None, |_| Ok(()))?,
+            set.bring_table(va, level, entry, &mut self.holds)?;
         };
+        if level != Level::Table {
+            let base = P::Paging::span_base(va, level).vpn();
+            let pages = P::Paging::span(level).to_pages_rounded_down().get();
+            let last = Vpn::new(base.get() + pages - 1).min(vad.end);
+            let protection = match vad.attributes.commitment {
+                Commitment::Committed => Some(vad.attributes.protection),
+                Commitment::Reserved => None,
+            };
+            return Ok(Look { protection, last });
+        }
         let word = manager.load_entry(entry);
         let protection = is_committed::<P>(vad, word).then(|| page_protection(set, vad, word));
         Ok(Look { protection, last: page })

@@ -168,23 +168,31 @@ fn visit_next<P: Platform>(
 ) -> Result<(), Blocked> {
     let manager = set.manager();
     let va = P::Paging::va_of_vpn(walk.next);
-    match manager.walk(set.root(), va, Level::Table) {
+    let page = walk.next;
+    let (level, entry) = match manager.walk(set.root(), va, Level::Table) {
         Walk::Found(entry) => {
-            let page = walk.next;
             visitor.visit(set, batch, Visited::Entry { entry, page })?;
             walk.advance_past(page);
+            return Ok(());
         }
-        Walk::Missing { level, entry }
-            if missing == MissingTables::Skip && manager.load_entry(entry) == 0 =>
-        {
-            let span = P::Paging::span(level);
-            let base = P::Paging::span_base(va, level);
-            let last = last_page_of(base, span).min(walk.end);
-            visitor.visit(set, batch, Visited::Nothing { first: walk.next, last })?;
+        Walk::Missing { level, entry } => (level, entry),
+    };
+    if manager.load_entry(entry) != 0 {
+        // What lies below is seen when the table is back.
+        return set.bring_table(va, level, entry, &mut walk.holds);
+    }
+    match missing {
+        MissingTables::Skip => {
+            let last = last_page_of(P::Paging::span_base(va, level), P::Paging::span(level));
+            let last = last.min(walk.end);
+            visitor.visit(set, batch, Visited::Nothing { first: page, last })?;
             walk.advance_past(last);
         }
-        Walk::Missing { .. } => {
-            set.descend(va, &mut walk.holds, &mut None, |_| Ok(()))?;
+        MissingTables::Create => {
+            // The visitor gives the new table its first entry before the lock is dropped.
+            let entry = set.descend(va, &mut walk.holds, &mut None, |_| Ok(()))?;
+            visitor.visit(set, batch, Visited::Entry { entry, page })?;
+            walk.advance_past(page);
         }
     }
     Ok(())

@@ -119,7 +119,7 @@ impl<P: Platform> Manager<P> {
     ) {
         let balance = &self.balance;
         let from = balance.space.load(Ordering::Relaxed);
-        let space = (from..self.spaces.capacity()).find_map(|index| self.space_at(index));
+        let space = (from..self.spaces.high()).find_map(|index| self.space_at(index));
         let Some(space) = space else {
             balance.pass.fetch_add(1, Ordering::Relaxed);
             balance.space.store(0, Ordering::Relaxed);

@@ -17,6 +17,11 @@ use crate::platform::Platform;
 /// Entries looked at for one victim before the best seen is taken.
 const SEARCH: u32 = 64;
 
+/// Pages an instruction may need at once: its own two and two for each of three operands. A set
+/// with no more pages to choose from than this grows, whatever its maximum: else the pages of
+/// one instruction would replace each other for ever. Its page tables may fill the rest.
+const INSTRUCTION_PAGES: u32 = 8;
+
 /// How a set makes room for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -50,22 +55,26 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             return false;
         }
         let mut best: Option<(Age, u32)> = None;
+        let mut candidates = 0;
         let mut slot = header.next_slot().clamp(first, last);
         for seen in 0..=(last - first) {
-            if seen >= SEARCH && best.is_some() {
+            if seen >= SEARCH && candidates > INSTRUCTION_PAGES {
                 break;
             }
-            if let Some(age) = self.victim_age(slot, faulting)
-                && best.is_none_or(|(oldest, _)| age > oldest)
-            {
-                best = Some((age, slot));
-                if age == Age::OLD {
-                    break;
+            if let Some(age) = self.victim_age(slot, faulting) {
+                candidates += 1;
+                if best.is_none_or(|(oldest, _)| age > oldest) {
+                    best = Some((age, slot));
                 }
+            }
+            if candidates > INSTRUCTION_PAGES && best.is_some_and(|(age, _)| age == Age::OLD) {
+                break;
             }
             slot = if slot >= last { first } else { slot + 1 };
         }
-        let Some((_, victim)) = best else { return false };
+        let Some((_, victim)) = best.filter(|_| candidates > INSTRUCTION_PAGES) else {
+            return false;
+        };
         header.set_next_slot(if victim >= last { first } else { victim + 1 });
         let done = self.evict(victim, batch) == Eviction::Done;
         if done {
