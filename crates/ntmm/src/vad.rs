@@ -137,7 +137,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         let charge = manager.charge_commitment(Pages::new(u64::from(wanted)))?;
         let mut reservation = manager.reserve_pages(wanted)?;
         let charged = charge.keep();
-        self.header().set_commit(self.header().commit() + charged.get());
+        self.add_commit(charged);
         let mut stock = ArrayVec::new_const();
         for _ in 0..wanted {
             let color = self.next_color();

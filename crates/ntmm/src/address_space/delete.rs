@@ -11,7 +11,7 @@ use ntmm_sync::level::{Token, Unlocked};
 use super::AddressSpaceId;
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
-use crate::operation::{Operation, Pause, Step};
+use crate::operation::{Operation, Pause, Step, WaitKey};
 use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
@@ -137,6 +137,8 @@ impl<P: Platform> Manager<P> {
             self.withdraw_space(space);
             (set.root(), set.header().commit())
         };
+        // Who still wants to own address creation learns that there is nothing to own.
+        self.platform().wake(WaitKey::AddressCreation(space));
         let header = self.header_at(list);
         let list_pages = (HEADER_WORDS + header.initialized()).div_ceil(512) as usize;
         let hash_pages = header.hash_size() / 512;

@@ -1,6 +1,6 @@
 //! The fault operation and its decision tree (MmAccessFault, spec 4.3, 4.5).
 
-use ntmm_pte::{AccessKind, Level, PagingMode, Protection, PteWord, Va};
+use ntmm_pte::{AccessKind, Level, PagingMode, Protection, PteFormat, PteWord, Va};
 use ntmm_sync::level::{Token, Unlocked};
 
 use super::in_page::Holds;
@@ -75,7 +75,12 @@ impl Fault {
         if !P::Paging::is_user(self.va) {
             return Err(NtStatus::ACCESS_VIOLATION.into());
         }
-        let (va, access) = (self.va, self.access);
+        let va = self.va;
+        // Without a no-execute bit the hardware fetches whatever it may read.
+        let access = match self.access {
+            AccessKind::Execute if !P::Paging::HAS_NO_EXECUTE => AccessKind::Read,
+            access => access,
+        };
         let mut reservation = None;
         // An address that is nobody's gets no tables.
         let entry = set.descend(va, &mut self.holds, &mut reservation, |set| {
@@ -92,10 +97,7 @@ impl Fault {
         } else {
             P::Paging::software_protection(word)
         };
-        if protection.is_decommitted()
-            || protection.is_no_access()
-            || !protection.permits(self.access)
-        {
+        if protection.is_decommitted() || protection.is_no_access() || !protection.permits(access) {
             return Err(NtStatus::ACCESS_VIOLATION.into());
         }
         if protection.is_guard() {
@@ -107,7 +109,10 @@ impl Fault {
             Some(reservation) => reservation,
             None => set.prepare(self.va, Level::Table.number())?,
         };
-        set.resolve(Target::page(entry, self.va), protection, &mut reservation, &mut self.holds)
+        let target = Target::page(entry, self.va);
+        let kind = set.resolve(target, protection, &mut reservation, &mut self.holds)?;
+        set.count_fault(kind);
+        Ok(kind)
     }
 
     /// A valid entry: another thread was faster, the translation was stale, or the access is
@@ -134,6 +139,17 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 vad.attributes.protection
             }
             _ => Protection::NO_ACCESS,
+        }
+    }
+
+    /// Counts a resolved fault for the space.
+    fn count_fault(&self, kind: FaultKind) {
+        let header = self.header();
+        match kind {
+            FaultKind::DemandZero => header.set_demand_zero_faults(header.demand_zero_faults() + 1),
+            FaultKind::Transition => header.set_transition_faults(header.transition_faults() + 1),
+            FaultKind::PageFile => header.set_page_file_faults(header.page_file_faults() + 1),
+            FaultKind::Spurious => {}
         }
     }
 

@@ -45,8 +45,6 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         manager.entry(target.entry.table).add_share(1);
         self.fill_direct(index, target.va);
         if target.kind == TargetKind::Page {
-            let header = self.header();
-            header.set_demand_zero_faults(header.demand_zero_faults() + 1);
             self.count_private(Pages::new(1), Pages::new(0));
         }
         Ok(FaultKind::DemandZero)

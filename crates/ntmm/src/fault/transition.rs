@@ -56,18 +56,10 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             return Err(blocked);
         }
         self.fill_direct(index, target.va);
-        match target.kind {
-            TargetKind::Page => {
-                let header = self.header();
-                header.set_transition_faults(header.transition_faults() + 1);
-            }
-            TargetKind::Table => {
-                // A table that has just been read does not know how many entries it has.
-                let entry = manager.entry(pfn);
-                if entry.used_entries() == 0 {
-                    entry.set_used_entries(manager.count_used_entries(pfn));
-                }
-            }
+        // A table that has just been read does not know how many entries it has.
+        let entry = manager.entry(pfn);
+        if target.kind == TargetKind::Table && entry.used_entries() == 0 {
+            entry.set_used_entries(manager.count_used_entries(pfn));
         }
         Ok(FaultKind::Transition)
     }

@@ -182,9 +182,10 @@ impl<P: Platform> Manager<P> {
         self.wake_page_waiters();
     }
 
-    /// Counts a standby page that has just been unlinked to become a free one.
-    pub(super) fn available_moved_off(&self) {
-        self.available.counts.fetch_sub(1, Ordering::AcqRel);
+    /// Counts a page that has left the lists of available pages without a reservation.
+    pub(super) fn available_fell_by_one(&self) {
+        let old = self.available.counts.fetch_sub(1, Ordering::AcqRel);
+        self.available_fell(available(old));
     }
 
     fn available_fell(&self, old: u32) {

@@ -83,6 +83,11 @@ impl<'m, 't, P: Platform> FrameGuard<'m, 't, P> {
         self.state.has(flags)
     }
 
+    /// Whether the frame is to leave the system: to the bad list, once nobody refers to it.
+    pub(crate) const fn is_to_leave(&self) -> bool {
+        self.state.has(FrameFlags::REMOVAL_REQUESTED) || self.state.has(FrameFlags::PARITY_ERROR)
+    }
+
     pub(crate) const fn insert(&mut self, flags: FrameFlags) {
         self.state.insert(flags);
     }

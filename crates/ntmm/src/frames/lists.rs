@@ -209,24 +209,32 @@ impl<P: Platform> Manager<P> {
         location: PageLocation,
         position: Position,
     ) {
-        let pfn = frame.pfn();
-        frame.set_location(location);
-        {
-            let _list = self.lock_list(frame.token(), location);
-            if let Some(chain) = self.lists.chain(location) {
-                self.link(chain, pfn, position);
-            }
-            if let Some(chain) = self.color_chain(location, pfn) {
-                self.link(chain, pfn, position);
-            }
-            if location.is_available() {
-                self.available_rose();
-            }
+        self.link_on_list(frame, location, position);
+        if location.is_available() {
+            self.available_rose();
         }
         match location {
             PageLocation::Free => self.free_list_grew(),
             PageLocation::Modified => self.modified_list_grew(),
             _ => {}
+        }
+    }
+
+    /// Puts a frame on a list without counting it as available: the caller accounts for it.
+    pub(super) fn link_on_list(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        location: PageLocation,
+        position: Position,
+    ) {
+        let pfn = frame.pfn();
+        frame.set_location(location);
+        let _list = self.lock_list(frame.token(), location);
+        if let Some(chain) = self.lists.chain(location) {
+            self.link(chain, pfn, position);
+        }
+        if let Some(chain) = self.color_chain(location, pfn) {
+            self.link(chain, pfn, position);
         }
     }
 
@@ -251,7 +259,7 @@ impl<P: Platform> Manager<P> {
         if frame.has(FrameFlags::DELETED) {
             self.release_original_slot(frame);
             self.free_frame(frame);
-        } else if frame.has(FrameFlags::REMOVAL_REQUESTED) || frame.has(FrameFlags::PARITY_ERROR) {
+        } else if frame.is_to_leave() {
             self.insert_on_list(frame, PageLocation::Bad, Position::Tail);
         } else if frame.has(FrameFlags::MODIFIED) {
             self.insert_on_list(frame, PageLocation::Modified, Position::Tail);
@@ -262,7 +270,7 @@ impl<P: Platform> Manager<P> {
 
     /// Puts a frame nobody refers to on the free list, or on the bad list when it is to leave.
     pub(crate) fn free_frame(&self, frame: &mut FrameGuard<'_, '_, P>) {
-        let bad = frame.has(FrameFlags::REMOVAL_REQUESTED) || frame.has(FrameFlags::PARITY_ERROR);
+        let bad = frame.is_to_leave();
         frame.end();
         let location = if bad { PageLocation::Bad } else { PageLocation::Free };
         self.insert_on_list(frame, location, Position::Tail);

@@ -14,7 +14,7 @@ use super::available::PageReservation;
 use super::colors::Color;
 use super::entry::{FrameState, FrameUse, LOCK, PageLocation};
 use super::guard::FrameGuard;
-use super::lists::{Chain, WRONG_STATE};
+use super::lists::{Chain, Position, WRONG_STATE};
 use crate::manager::Manager;
 use crate::platform::Platform;
 use crate::tables::EntryRef;
@@ -112,35 +112,35 @@ impl<P: Platform> Manager<P> {
         reservation.consume();
     }
 
-    /// Turns a standby frame whose page is being deleted into a free one. Available pages stay
-    /// the same.
+    /// Turns a standby frame whose page is being deleted into a free one. It stays available.
     pub(crate) fn free_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
         let pfn = frame.pfn();
         {
             let list = self.lock_list(frame.token(), PageLocation::Standby);
             self.unlink_all(&list, PageLocation::Standby, pfn);
-            self.available_moved_off();
         }
         self.release_original_slot(frame);
-        self.free_frame(frame);
+        if frame.is_to_leave() {
+            self.available_fell_by_one();
+            self.free_frame(frame);
+        } else {
+            frame.end();
+            self.link_on_list(frame, PageLocation::Free, Position::Tail);
+            self.free_list_grew();
+        }
     }
 
-    /// Takes the head of the free list to be zeroed. None when it is empty or busy.
-    pub(super) fn take_free_for_zeroing<
-        'm,
-        't,
-        L: Level + Outside<level::Frame> + Outside<level::List>,
-    >(
+    /// Takes the head of the free list to be zeroed; it stays available. None when the list is
+    /// empty or busy.
+    pub(super) fn take_free_for_zeroing<'m, 't, L>(
         &'m self,
         token: &'t mut Token<'_, L>,
-    ) -> Option<FrameGuard<'m, 't, P>> {
-        let mut reservation = self.try_reserve_pages(1)?;
-        let (pfn, state) = self.try_take(
-            token,
-            &mut reservation,
-            Source::Global(PageLocation::Free),
-            self.colors.wrapping(0),
-        )?;
+    ) -> Option<FrameGuard<'m, 't, P>>
+    where
+        L: Level + Outside<level::Frame> + Outside<level::List>,
+    {
+        let free = Source::Global(PageLocation::Free);
+        let (pfn, state) = self.try_unlink(token, free, self.colors.wrapping(0))?;
         let mut frame = FrameGuard::adopt(self, pfn, self.entry(pfn), state, token.descend());
         frame.begin(FrameUse::None);
         Some(frame)
@@ -150,6 +150,18 @@ impl<P: Platform> Manager<P> {
         &self,
         token: &mut Token<'_, L>,
         reservation: &mut PageReservation<'_, P>,
+        source: Source,
+        color: Color,
+    ) -> Option<(Pfn, FrameState)> {
+        let taken = self.try_unlink(token, source, color)?;
+        reservation.consume();
+        Some(taken)
+    }
+
+    /// Unlinks the first frame of a source and locks it, without counting it as taken.
+    fn try_unlink<L: Level + Outside<level::List>>(
+        &self,
+        token: &mut Token<'_, L>,
         source: Source,
         color: Color,
     ) -> Option<(Pfn, FrameState)> {
@@ -164,7 +176,6 @@ impl<P: Platform> Manager<P> {
         let pfn = Chain::first(chain)?;
         let word = LOCK.try_acquire(self.entry(pfn).state_word())?;
         self.unlink_all(&list, location, pfn);
-        reservation.consume();
         Some((pfn, FrameState::from_word(word)))
     }
 

@@ -22,11 +22,15 @@ impl<P: Platform> Manager<P> {
 
     /// Zeroes one free frame (row 1).
     pub(crate) fn step_zeroing(&self, token: &mut Token<'_, Unlocked>) -> EngineStep {
+        // A page that is promised may be wanted at any moment.
+        if self.available.unreserved() == 0 {
+            return EngineStep::Idle;
+        }
         match self.take_free_for_zeroing(token) {
             Some(mut frame) => {
                 self.platform().zero(frame.pfn());
                 frame.end();
-                self.insert_on_list(&mut frame, PageLocation::Zeroed, Position::Head);
+                self.link_on_list(&mut frame, PageLocation::Zeroed, Position::Head);
                 self.counters.zeroed.add(1);
                 EngineStep::Worked
             }

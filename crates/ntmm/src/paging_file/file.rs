@@ -123,6 +123,9 @@ impl<P: Platform> Manager<P> {
         minimum: Pages,
         maximum: Pages,
     ) -> Result<PagingFileNumber, NtStatus> {
+        if self.paging_files.count.load(Ordering::Acquire) as usize >= FILES {
+            return Err(NtStatus::TOO_MANY_PAGING_FILES);
+        }
         let limit = u64::from(SLOTS_LIMIT).min(u64::from(P::Paging::MAX_PAGE_FILE_OFFSET));
         if minimum < SMALLEST || minimum.get() > limit {
             return Err(NtStatus::INVALID_PARAMETER_2);

@@ -55,7 +55,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     }
 
     /// Makes the hash a page longer with a frame out of `reservation` and inserts every entry
-    /// that belongs in it again. Says whether there was address space for it.
+    /// that belongs in it again. Says whether there was address space and commitment for it.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "only pages shared by several spaces need it")
@@ -67,6 +67,10 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if (pages + list_pages + 1) as usize > crate::Manager::<P>::list_pages_limit() {
             return false;
         }
+        let Ok(charge) = self.manager().charge_commitment(ntmm_pte::Pages::new(1)) else {
+            return false;
+        };
+        self.add_commit(charge.keep());
         self.map_list_page(self.hash_page_entry(pages), reservation);
         for slot in 0..header.hash_size() {
             self.hash_slot(slot).store(0, Ordering::Relaxed);

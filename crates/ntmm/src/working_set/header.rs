@@ -76,8 +76,6 @@ record! {
         last_trim_time, set_last_trim_time: u64 = 18, 0, 64;
         /// Colour for the next page (NextPageColor).
         next_color, set_next_color: u32 = 19, 0, 32;
-        /// Where ageing goes on (NextAgingSlot).
-        next_aging_slot, set_next_aging_slot: u32 = 19, 32, 32;
         /// First frame of the hash of entries that are not direct.
         hash_table, set_hash_table: u32 = 20, 0, 32;
         /// Slots of the hash; zero when there is none.

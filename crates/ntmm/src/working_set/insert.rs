@@ -46,7 +46,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let Ok(charge) = manager.charge_commitment(ntmm_pte::Pages::new(1)) else {
             return false;
         };
-        header.set_commit(header.commit() + charge.keep().get());
+        self.add_commit(charge.keep());
         self.map_list_page(manager.list_entry(header, page), reservation);
         self.initialize_entries(initialized, initialized + PAGE_ENTRIES);
         self.insert_permanent(crate::Manager::<P>::list_address(page));
@@ -121,7 +121,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if self.entry(index).is_hashed() {
             self.hash_remove(index);
         }
-        if !self.entry(index).is_direct() {
+        let entry = self.entry(index);
+        if entry.is_valid() && !entry.is_direct() {
             header.set_non_direct(header.non_direct().saturating_sub(1));
         }
         self.set_entry(index, WorkingSetEntry::free(header.first_free()).with_age(Age::YOUNG));

@@ -1,0 +1,271 @@
+//! What the manager's own work costs: faults, calls, trimming, on one processor of a machine
+//! with ample memory whose hardware takes no time. Frames are not really zeroed, transfers move
+//! nothing, flushes are acknowledged at once, nothing is traced.
+//!
+//! `cargo bench -p ntmm --bench faults`
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ntmm::frames::available::Thresholds;
+use ntmm::platform::{
+    Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu, PagingIo,
+    PagingRequest, Ram, SystemTime, Trace,
+};
+use ntmm::virtual_memory::{Allocate, AllocationType, Free, FreeType, Placement, Protect};
+use ntmm::working_set::limits::{EmptyWorkingSet, Hardness, WorkingSetLimits};
+use ntmm::{
+    AddressSpaceId, BugCheck, Config, Engine, EngineStep, Event, Fault, FaultKind, Manager,
+    Notification, Operation, Platform, ProcessorMode, Step, WaitKey,
+};
+use ntmm_pte::{
+    AccessKind, Amd64, Bytes, I386, PAGE_SIZE, Pae, Pages, PagingMode, Pfn, Protection, Va,
+};
+use ntmm_sync::frame::FrameWords;
+
+/// Frames of the machine.
+const FRAMES: u32 = 16_384;
+
+/// Pages of the region the faults are taken in.
+const PAGES: u64 = 4096;
+
+/// A machine that does nothing, at once.
+struct Idle<M> {
+    ram: Vec<FrameWords>,
+    done: RefCell<Vec<IoToken>>,
+    irql: Cell<Irql>,
+    mode: PhantomData<M>,
+}
+
+impl<M: PagingMode> Ram for Idle<M> {
+    fn frame(&self, pfn: Pfn) -> &FrameWords {
+        &self.ram[pfn.get() as usize]
+    }
+    /// A table is empty again when it is freed and no page is ever written to.
+    fn zero(&self, _pfn: Pfn) {}
+    fn memory(&self) -> impl Iterator<Item = FrameRange> {
+        std::iter::once(FrameRange { start: Pfn::new(0), count: Pages::new(FRAMES.into()) })
+    }
+    fn cache_colors(&self) -> u32 {
+        64
+    }
+}
+
+impl<M: PagingMode> Mmu for Idle<M> {
+    fn flush(&self, _scope: FlushScope<'_>) -> FlushTicket {
+        FlushTicket::new(0)
+    }
+    fn acknowledged(&self, _ticket: FlushTicket) -> bool {
+        true
+    }
+}
+
+impl<M: PagingMode> PagingIo for Idle<M> {
+    fn submit(&self, request: &PagingRequest<'_>) {
+        self.done.borrow_mut().push(request.token);
+    }
+}
+
+impl<M: PagingMode> Executive for Idle<M> {
+    fn now(&self) -> SystemTime {
+        SystemTime(0)
+    }
+    fn raise(&self) -> Irql {
+        self.irql.replace(Irql::DISPATCH)
+    }
+    fn lower(&self, previous: Irql) {
+        self.irql.set(previous);
+    }
+    fn relax(&self) {}
+    fn wake(&self, _key: WaitKey) {}
+    fn request(&self, _engine: Engine) {}
+    fn random(&self) -> u64 {
+        4
+    }
+    fn notify(&self, _notification: Notification) {}
+    fn bug_check(&self, bug_check: BugCheck) -> ! {
+        panic!("{bug_check}")
+    }
+}
+
+impl<M: PagingMode> Trace for Idle<M> {
+    const ENABLED: bool = false;
+    fn event(&self, _event: &Event) {}
+}
+
+impl<M: PagingMode> Platform for Idle<M> {
+    type Paging = M;
+}
+
+/// The machine with one address space and a committed region in it.
+struct Bench<M: PagingMode> {
+    manager: Manager<Idle<M>>,
+    space: AddressSpaceId,
+    region: Va,
+}
+
+impl<M: PagingMode> Bench<M> {
+    fn new() -> Self {
+        let machine = Idle {
+            ram: (0..FRAMES).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
+            done: RefCell::default(),
+            irql: Cell::new(Irql::PASSIVE),
+            mode: PhantomData,
+        };
+        machine.ram.iter().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+        let thresholds = Thresholds { minimum: 26, plenty: 400, low: 400, high: 1200 };
+        let config =
+            Config { modified_maximum: Some(1), thresholds: Some(thresholds), ..Config::default() };
+        let manager = Manager::new(machine, config).expect("enough memory");
+        let size = Pages::new(16_384);
+        manager.create_paging_file(FileId(0), size, size).expect("a paging file");
+        let limits = WorkingSetLimits::new(8192, 10_000, Hardness::Soft).expect("in order");
+        let space = manager.create_address_space(limits).expect("a space");
+        let mut bench = Self { manager, space, region: Va::new(0) };
+        bench.region = bench.allocate(PAGES * PAGE_SIZE);
+        // The list of the working set grows to its size once.
+        bench.fault_all();
+        bench.free(FreeType::Decommit);
+        bench
+    }
+
+    fn run<O: Operation<Idle<M>>>(&self, mut operation: O) -> O::Output {
+        loop {
+            match self.manager.step(&mut operation) {
+                Step::Done(output) => return output,
+                Step::Raise(status) => panic!("{status}"),
+                Step::Wait(_) => self.complete(),
+            }
+        }
+    }
+
+    fn complete(&self) {
+        for token in self.manager.platform().done.take() {
+            self.manager.complete_io(token, Ok(()));
+        }
+    }
+
+    fn allocate(&self, bytes: u64) -> Va {
+        let kind = AllocationType::ReserveAndCommit;
+        let size = Bytes::new(bytes);
+        self.run(Allocate::new(self.space, Placement::Lowest, size, kind, Protection::READWRITE))
+            .base
+    }
+
+    /// Decommits and commits the region again, or gives it up.
+    fn free(&self, kind: FreeType) {
+        let size = Bytes::new(PAGES * PAGE_SIZE);
+        self.run(Free::new(self.space, self.region, size, kind));
+        if kind == FreeType::Decommit {
+            let (at, kind) = (Placement::At(self.region), AllocationType::Commit);
+            self.run(Allocate::new(self.space, at, size, kind, Protection::READWRITE));
+        }
+    }
+
+    fn fault(&self, page: u64) -> FaultKind {
+        let va = Va::new(self.region.get() + page * PAGE_SIZE);
+        self.run(Fault::new(self.space, va, AccessKind::Read, ProcessorMode::User))
+    }
+
+    fn fault_all(&self) -> Duration {
+        let start = Instant::now();
+        for page in 0..PAGES {
+            self.fault(page);
+        }
+        start.elapsed()
+    }
+
+    fn empty(&self) -> Duration {
+        let start = Instant::now();
+        self.run(EmptyWorkingSet::new(self.space));
+        start.elapsed()
+    }
+
+    fn engine(&self, engine: Engine) {
+        while self.manager.step_engine(engine) == EngineStep::Worked {
+            self.complete();
+        }
+    }
+}
+
+/// Measures rounds over all pages of the region, and scales to one page.
+fn per_page(c: &mut Criterion, name: &str, mut round: impl FnMut() -> Duration) {
+    c.bench_function(name, |b| {
+        b.iter_custom(|pages| {
+            let rounds = pages.div_ceil(PAGES);
+            let total: Duration = (0..rounds).map(|_| round()).sum();
+            total.mul_f64(pages as f64 / (rounds * PAGES) as f64)
+        });
+    });
+}
+
+fn faults<M: PagingMode>(c: &mut Criterion) {
+    let bench = Bench::<M>::new();
+    per_page(c, &format!("demand zero, from the zeroed list, {}", M::NAME), || {
+        bench.engine(Engine::Zeroing);
+        let time = bench.fault_all();
+        bench.free(FreeType::Decommit);
+        time
+    });
+    per_page(c, &format!("demand zero, from the free list, {}", M::NAME), || {
+        let time = bench.fault_all();
+        bench.free(FreeType::Decommit);
+        time
+    });
+    bench.fault_all();
+    per_page(c, &format!("transition, from the modified list, {}", M::NAME), || {
+        bench.empty();
+        bench.fault_all()
+    });
+    per_page(c, &format!("transition, from the standby list, {}", M::NAME), || {
+        bench.empty();
+        bench.engine(Engine::ModifiedWriter);
+        bench.fault_all()
+    });
+    per_page(c, &format!("trim, {}", M::NAME), || {
+        let time = bench.empty();
+        bench.fault_all();
+        time
+    });
+    assert_eq!(bench.fault(7), FaultKind::Spurious);
+    c.bench_function(&format!("spurious fault, {}", M::NAME), |b| b.iter(|| bench.fault(7)));
+}
+
+fn calls<M: PagingMode>(c: &mut Criterion) {
+    let bench = Bench::<M>::new();
+    let release = |at| {
+        bench.run(Free::new(bench.space, at, Bytes::new(0), FreeType::Release));
+    };
+    c.bench_function(&format!("reserve, commit and release 64 KiB, {}", M::NAME), |b| {
+        b.iter(|| release(bench.allocate(0x1_0000)));
+    });
+    bench.fault_all();
+    let mut closed = false;
+    c.bench_function(&format!("protect one page, {}", M::NAME), |b| {
+        b.iter(|| {
+            closed = !closed;
+            let protection = if closed { Protection::READONLY } else { Protection::READWRITE };
+            let size = Bytes::new(PAGE_SIZE);
+            bench.run(Protect::new(bench.space, bench.region, size, protection))
+        });
+    });
+}
+
+fn all(c: &mut Criterion) {
+    faults::<Amd64>(c);
+    calls::<Amd64>(c);
+    faults::<Pae>(c);
+    faults::<I386>(c);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = all
+}
+criterion_main!(benches);

@@ -1,0 +1,393 @@
+//! The invariants of spec 3.13 and a few more, checked over a machine at rest or in the middle
+//! of something, by going over everything from the root tables down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use ntmm_pte::{Level, PagingFileNumber, PagingMode, Pfn, PteState, Slot};
+
+use super::host::Host;
+use super::machine::Contents;
+use crate::AddressSpaceId;
+use crate::frames::entry::FrameFlags;
+use crate::frames::{FrameUse, PageLocation};
+use crate::inspect::FrameView;
+use crate::platform::Irql;
+use crate::tables::EntryRef;
+use crate::working_set::header::HEADER_WORDS;
+
+/// The root, the tables and directories down to hyperspace, and the first page of the list.
+fn frames_of_new_space<M: PagingMode>() -> u64 {
+    match M::LEVELS {
+        2 => 3,
+        3 => 7,
+        _ => 5,
+    }
+}
+
+/// What the page tables say about frames and slots.
+#[derive(Default)]
+struct Findings {
+    /// Valid entries that map each frame.
+    mappings: BTreeMap<Pfn, u32>,
+    /// Valid and transition entries inside each table.
+    inside: BTreeMap<Pfn, u32>,
+    /// The entry that names each frame in transition form.
+    transitions: BTreeMap<Pfn, EntryRef>,
+    /// Owners of each slot.
+    slots: BTreeMap<(PagingFileNumber, u32), u32>,
+    /// Pages that are valid, with the addresses working-set entries name them by.
+    resident: BTreeSet<u64>,
+    /// Tables that belong to users.
+    tables: BTreeSet<Pfn>,
+}
+
+impl<M: PagingMode> Host<M> {
+    /// Checks everything that must hold whenever no call is inside the manager.
+    pub fn audit(&self) {
+        assert_eq!(self.machine().irql(), Irql::PASSIVE);
+        assert!(!self.manager.any_lock_held());
+        self.audit_lists();
+        self.audit_counts();
+        self.audit_slots_and_tables();
+        self.audit_commitment();
+    }
+
+    /// Checks moreover that nothing is under way.
+    pub fn audit_at_rest(&self) {
+        self.audit();
+        let figures = self.manager.memory_figures();
+        assert_eq!(figures.reserved, 0, "reservations were given back");
+        assert_eq!(self.manager.read_holders(), 0, "no operation holds a read");
+        self.manager.for_each_transfer_frame(|pfn, _| panic!("{pfn:?} is still in a transfer"));
+        self.manager.for_each_flush_frame(|pfn| panic!("{pfn:?} still waits for a flush"));
+        for space in self.manager.spaces() {
+            assert!(!space.address_creation_is_owned(), "address creation was given up");
+        }
+    }
+
+    fn audit_lists(&self) {
+        let figures = self.manager.memory_figures();
+        let mut on_lists = 0;
+        for location in PageLocation::ALL.into_iter().filter(|location| location.is_list()) {
+            let listed = self.list(location);
+            let total = match location {
+                PageLocation::Zeroed => figures.zeroed,
+                PageLocation::Free => figures.free,
+                PageLocation::Standby => figures.standby,
+                PageLocation::Modified => figures.modified,
+                PageLocation::ModifiedNoWrite => figures.modified_no_write,
+                _ => figures.bad,
+            };
+            assert_eq!(listed.len() as u32, total, "total of the {} list", location.name());
+            for &pfn in &listed {
+                assert_eq!(self.location(pfn), location, "{pfn:?} is on the list");
+            }
+            let there = self.manager.frame_views().filter(|view| view.location == location);
+            assert_eq!(there.count() as u32, total, "frames that are {}", location.name());
+            on_lists += total;
+            if matches!(location, PageLocation::Zeroed | PageLocation::Free) {
+                let mut colored = Vec::new();
+                for number in 0..self.manager.color_count() {
+                    for pfn in self.manager.color_frames(location, self.manager.color(number)) {
+                        assert_eq!(pfn.get() & (self.manager.color_count() - 1), number);
+                        colored.push(pfn);
+                    }
+                }
+                colored.sort_unstable();
+                let mut listed = listed;
+                listed.sort_unstable();
+                assert_eq!(colored, listed, "colour chains of the {} list", location.name());
+            }
+            if location == PageLocation::Zeroed {
+                for pfn in self.list(location) {
+                    assert!(self.machine().contents(pfn).iter().all(|&word| word == 0));
+                }
+            }
+        }
+        assert_eq!(figures.available, figures.zeroed + figures.free + figures.standby);
+        let off_lists = self.manager.frame_views().filter(|view| !view.location.is_list()).count();
+        assert_eq!(on_lists as usize + off_lists, self.manager.frame_views().count());
+    }
+
+    fn audit_counts(&self) {
+        for view in self.manager.frame_views().filter(|view| view.usage != FrameUse::Absent) {
+            assert!(!view.locked, "{view:?}");
+            let (share, references) = (view.share, view.references);
+            match view.location {
+                PageLocation::Active => assert!(share >= 1 && references >= 1, "{view:?}"),
+                PageLocation::Transition => assert!(share == 0 && references >= 1, "{view:?}"),
+                _ => assert!(references == 0, "{view:?}"),
+            }
+        }
+    }
+
+    fn audit_slots_and_tables(&self) {
+        let mut findings = Findings::default();
+        for space in self.manager.spaces() {
+            let mut of_space = Findings::default();
+            self.look_into(&mut of_space, space.root(), M::TOP, 0, &mut BTreeSet::new());
+            self.audit_working_set(space.space(), &of_space);
+            *of_space.mappings.entry(space.root()).or_default() += 1;
+            for (pfn, count) in of_space.mappings {
+                *findings.mappings.entry(pfn).or_default() += count;
+            }
+            for (slot, count) in of_space.slots {
+                *findings.slots.entry(slot).or_default() += count;
+            }
+            findings.inside.extend(of_space.inside);
+            findings.transitions.extend(of_space.transitions);
+            findings.tables.extend(of_space.tables);
+        }
+        for (&pfn, &entry) in &findings.transitions {
+            let view = self.view(pfn);
+            assert_eq!(view.container, entry, "{view:?} is named by {entry:?}");
+            assert!(!view.flags.contains(FrameFlags::DELETED), "{view:?}");
+        }
+        for view in self.manager.frame_views() {
+            self.audit_owned_frame(&findings, view);
+            let holds_slot = matches!(
+                view.location,
+                PageLocation::Active
+                    | PageLocation::Transition
+                    | PageLocation::Standby
+                    | PageLocation::Modified
+                    | PageLocation::ModifiedNoWrite
+            );
+            if holds_slot && matches!(view.usage, FrameUse::Private | FrameUse::PageTable) {
+                self.note_slot(&mut findings, view.original);
+            }
+        }
+        for file in self.manager.paging_file_figures() {
+            let number = PagingFileNumber::new(file.number).expect("below sixteen");
+            let owned: Vec<_> = findings.slots.iter().filter(|owned| owned.0.0 == number).collect();
+            for ((_, slot), owners) in &owned {
+                assert_eq!(**owners, 1, "owners of slot {slot}");
+                assert!(self.manager.paging_slot_is_used(number, *slot), "slot {slot} is marked");
+            }
+            assert_eq!(file.in_use.get() as usize, owned.len(), "slots in use");
+            assert_eq!(u64::from(self.manager.paging_slots_marked(number)), file.in_use.get() + 1);
+        }
+    }
+
+    fn audit_owned_frame(&self, findings: &Findings, view: FrameView) {
+        let mappings = findings.mappings.get(&view.pfn).copied().unwrap_or(0);
+        let inside = findings.inside.get(&view.pfn).copied().unwrap_or(0);
+        match view.usage {
+            FrameUse::Private | FrameUse::PageTable | FrameUse::Root | FrameUse::WorkingSetList => {
+                if !view.location.is_list() {
+                    assert_eq!(view.share, mappings + inside, "{view:?}: {mappings} + {inside}");
+                }
+            }
+            FrameUse::VadNode | FrameUse::Manager | FrameUse::PagingFileBitmap => {
+                assert_eq!((view.share, view.references), (1, 1), "{view:?}");
+            }
+            FrameUse::None | FrameUse::Absent => assert_eq!(mappings, 0, "{view:?}"),
+        }
+        // A table that was read but not used yet does not know its count.
+        let counted = view.location == PageLocation::Active || view.used_entries != 0;
+        if counted && findings.tables.contains(&view.pfn) {
+            let used = self.entries_of(&self.machine().contents(view.pfn));
+            let used = used.iter().filter(|&&word| word != 0).count();
+            assert_eq!(usize::from(view.used_entries), used, "used entries of {view:?}");
+        }
+    }
+
+    /// Entries of a table whose page holds `contents`.
+    fn entries_of(&self, contents: &Contents) -> Vec<u64> {
+        if M::ENTRY_BYTES == 8 {
+            return contents.clone();
+        }
+        contents.iter().flat_map(|&pair| [pair & 0xFFFF_FFFF, pair >> 32]).collect()
+    }
+
+    fn note_slot(&self, findings: &mut Findings, word: u64) {
+        if let Some((file, offset)) = M::page_file_location(word) {
+            *findings.slots.entry((file, offset.get())).or_default() += 1;
+        }
+    }
+
+    /// The slots owned by entries of a table that is in a paging file.
+    fn look_into_file(&self, findings: &mut Findings, word: u64, level: Level) {
+        let contents = self.copy_in_file(word).expect("the table was written");
+        for word in self.entries_of(&contents) {
+            assert!(!M::is_valid(word) && !M::is_transition(word));
+            self.note_slot(findings, word);
+            if let Some(below) = level.down().filter(|_| M::is_page_file(word)) {
+                self.look_into_file(findings, word, below);
+            }
+        }
+    }
+
+    fn look_into(
+        &self,
+        findings: &mut Findings,
+        table: Pfn,
+        level: Level,
+        base: u64,
+        seen: &mut BTreeSet<Pfn>,
+    ) {
+        assert!(seen.insert(table), "{table:?} is in the tree of tables once");
+        let contents = self.machine().contents(table);
+        let entries = self.entries_of(&contents);
+        let count = if level == M::TOP { M::TOP_ENTRIES } else { M::ENTRIES };
+        for (number, &word) in entries.iter().take(count).enumerate() {
+            let va = base + ((number as u64) << M::shift(level));
+            let entry = EntryRef { table, slot: Slot::from_low_bits(number as u64) };
+            self.look_at(findings, entry, word, level, va, seen);
+        }
+    }
+
+    fn look_at(
+        &self,
+        findings: &mut Findings,
+        entry: EntryRef,
+        word: u64,
+        level: Level,
+        va: u64,
+        seen: &mut BTreeSet<Pfn>,
+    ) {
+        let va_of = M::canonical(va);
+        let self_map = M::SELF_MAP_ADDRESS.get();
+        let is_self_map = level == M::SELF_MAP_LEVEL && {
+            let at = M::entry_address(va_of, level).get();
+            (self_map..self_map + (M::SELF_MAP_ENTRIES * M::ENTRY_BYTES) as u64).contains(&at)
+        };
+        match M::decode(word) {
+            PteState::Zero | PteState::DemandZero { .. } => {}
+            PteState::Valid(valid) => {
+                *findings.mappings.entry(valid.pfn).or_default() += 1;
+                *findings.inside.entry(entry.table).or_default() += 1;
+                let view = self.view(valid.pfn);
+                assert!(matches!(view.location, PageLocation::Active), "{va_of:?} maps {view:?}");
+                if is_self_map {
+                    return;
+                }
+                assert_eq!(view.container, entry, "{va_of:?} maps {view:?}");
+                match level.down() {
+                    None => {
+                        findings.resident.insert(va_of.vpn().get());
+                        assert!(
+                            matches!(view.usage, FrameUse::Private | FrameUse::WorkingSetList),
+                            "{va_of:?} maps {view:?}"
+                        );
+                    }
+                    Some(below) => {
+                        if M::is_user(va_of) && level <= M::SELF_MAP_LEVEL {
+                            findings.tables.insert(valid.pfn);
+                        }
+                        self.look_into(findings, valid.pfn, below, va, seen);
+                    }
+                }
+            }
+            PteState::Transition(transition) => {
+                *findings.inside.entry(entry.table).or_default() += 1;
+                findings.transitions.insert(transition.pfn, entry);
+                let view = self.view(transition.pfn);
+                assert!(
+                    !matches!(view.location, PageLocation::Zeroed | PageLocation::Free),
+                    "{va_of:?} names {view:?}"
+                );
+                let unread = FrameFlags::READ_IN_PROGRESS | FrameFlags::IN_PAGE_ERROR;
+                match level.down() {
+                    None => {}
+                    Some(below) if view.flags.intersects(unread) => {
+                        self.look_into_file(findings, view.original, below);
+                    }
+                    Some(below) => {
+                        findings.tables.insert(transition.pfn);
+                        self.look_into(findings, transition.pfn, below, va, seen);
+                    }
+                }
+            }
+            PteState::PageFile { .. } => {
+                self.note_slot(findings, word);
+                if let Some(below) = level.down() {
+                    self.look_into_file(findings, word, below);
+                }
+            }
+            other => panic!("{va_of:?} holds {other:?}"),
+        }
+    }
+
+    /// Every resident page has one entry, every entry a resident page, and free entries are a
+    /// list of all the others.
+    fn audit_working_set(&self, space: AddressSpaceId, findings: &Findings) {
+        let view = self.manager.space_view(space).expect("it lives");
+        let header = view.header();
+        let mut pages = BTreeSet::new();
+        for index in 0..view.entries() {
+            let entry = view.entry(index);
+            if !entry.is_valid() {
+                continue;
+            }
+            assert!(index <= header.last_entry(), "entry {index} lies behind LastEntry");
+            assert!(pages.insert(entry.page()), "{:?} has two entries", entry.page());
+            let locked = index < header.first_dynamic();
+            assert_eq!(entry.is_locked(), locked, "entry {index} and FirstDynamic");
+            let va = M::va_of_vpn(entry.page());
+            let at = view.find_entry(va, Level::Table).expect("its tables are valid");
+            let word = self.manager.raw_entry(at);
+            assert!(M::is_valid(word), "entry {index} names {va:?}, which holds {word:#x}");
+            if entry.is_direct() {
+                assert_eq!(self.view(M::valid_pfn(word)).u1, index, "index of {va:?}");
+            }
+        }
+        assert_eq!(pages.len() as u32, header.size(), "size of the working set");
+        assert!(header.size() <= header.peak());
+        let mut free = Vec::new();
+        let mut next = (header.first_free() != u32::MAX).then(|| header.first_free());
+        while let Some(index) = next {
+            assert!(free.len() < view.entries() as usize, "the free entries form a ring");
+            assert!(!view.entry(index).is_valid(), "entry {index} is on the free list");
+            free.push(index);
+            next = view.entry(index).next_free();
+        }
+        assert_eq!(free.len() as u32 + header.size(), view.entries());
+        for &page in &findings.resident {
+            assert!(pages.contains(&ntmm_pte::Vpn::new(page)), "page {page:#x} has an entry");
+        }
+        let tables = pages.iter().filter(|page| {
+            let va = M::va_of_vpn(**page);
+            M::is_page_table_address(va)
+        });
+        assert_eq!(pages.len(), findings.resident.len() + tables.count());
+    }
+
+    fn audit_commitment(&self) {
+        let mut committed = 0;
+        for space in self.manager.spaces() {
+            let header = space.header();
+            let mut own = frames_of_new_space::<M>();
+            own += u64::from((HEADER_WORDS + header.initialized()).div_ceil(512) - 1);
+            let mut spans = BTreeSet::new();
+            let mut bytes = 0;
+            space.for_each_vad(|vad| {
+                own += vad.attributes.commit_charge.get();
+                bytes += (vad.end.get() - vad.start.get() + 1) * ntmm_pte::PAGE_SIZE;
+                let mut level = Level::Table;
+                while level < M::SELF_MAP_LEVEL {
+                    let above = level.up().expect("below the top");
+                    let span = M::span(above).to_pages_rounded_down().get();
+                    for number in vad.start.get() / span..=vad.end.get() / span {
+                        spans.insert((level, number));
+                    }
+                    level = above;
+                }
+            });
+            own += spans.len() as u64;
+            space.for_each_vad_node(|_| own += 1);
+            assert!(space.check_vads().is_ok());
+            assert_eq!(header.commit(), own, "charges of {:?}", space.space());
+            assert_eq!(header.virtual_size(), bytes, "size of {:?}", space.space());
+            assert!(header.commit_peak() >= header.commit());
+            committed += own;
+        }
+        let of_files =
+            self.manager.frame_views().filter(|view| view.usage == FrameUse::PagingFileBitmap);
+        committed += of_files.count() as u64;
+        let figures = self.manager.memory_figures();
+        assert_eq!(figures.committed.get(), committed, "the machine's charges");
+        assert!(figures.commit_peak >= figures.committed);
+    }
+}

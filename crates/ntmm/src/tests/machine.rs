@@ -1,0 +1,281 @@
+//! The machine under the tests: one processor, memory in vectors, paging files in maps.
+//!
+//! Nothing happens by itself. A transfer stays pending until the test completes it, a flush
+//! unacknowledged until the test says so (when told to hold flushes), and an allocation fails
+//! when the test has asked for it. What the manager tells its host is recorded.
+//!
+//! A write's data are taken when it is submitted, so that what is changed afterwards is lost
+//! unless the manager knows; a read's data arrive when it completes, so that a page used early
+//! shows old contents.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::vec::Vec;
+
+use ntmm_pte::{Pages, PagingMode, Pfn};
+use ntmm_sync::atomic::{AtomicU64, Ordering};
+use ntmm_sync::frame::FrameWords;
+
+use crate::platform::{
+    Direction, Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu,
+    PagingIo, PagingRequest, Ram, SystemTime, Trace,
+};
+use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, Platform, WaitKey};
+
+/// Contents of a page.
+pub type Contents = Vec<u64>;
+
+/// A transfer the manager has submitted.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    pub token: IoToken,
+    pub direction: Direction,
+    pub file: FileId,
+    pub first_page: u64,
+    pub frames: Vec<Pfn>,
+}
+
+/// A flush the manager has asked for: the space, and the pages unless it was all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flush {
+    pub space: AddressSpaceId,
+    pub pages: Option<Vec<ntmm_pte::Va>>,
+}
+
+#[derive(Debug)]
+pub struct Machine<M> {
+    first: u32,
+    ram: Vec<FrameWords>,
+    ranges: Vec<FrameRange>,
+    colors: u32,
+    pub disks: RefCell<BTreeMap<(u32, u64), Contents>>,
+    pub pending: RefCell<Vec<Transfer>>,
+    irql: Cell<Irql>,
+    now: Cell<u64>,
+    issued: Cell<u64>,
+    acknowledged: Cell<u64>,
+    pub hold_flushes: Cell<bool>,
+    pub flushes: RefCell<Vec<Flush>>,
+    /// Allocations until one fails; none for never.
+    pub fail_after: Cell<Option<u32>>,
+    pub wakes: RefCell<Vec<WaitKey>>,
+    pub requests: RefCell<Vec<Engine>>,
+    pub notifications: RefCell<Vec<Notification>>,
+    pub events: RefCell<Vec<Event>>,
+    mode: PhantomData<M>,
+}
+
+impl<M: PagingMode> Machine<M> {
+    /// A machine with these ranges of frames, filled with old contents.
+    pub fn new(ranges: &[(u32, u32)], colors: u32) -> Self {
+        let first = ranges.iter().map(|range| range.0).min().unwrap_or(0);
+        let end = ranges.iter().map(|range| range.0 + range.1).max().unwrap_or(0);
+        let old = |number: u32| {
+            std::array::from_fn(|word| {
+                AtomicU64::new(0xDEAD_0000_0000_0000 | (u64::from(number) << 16) | word as u64)
+            })
+        };
+        Self {
+            first,
+            ram: (first..end).map(old).collect(),
+            ranges: ranges
+                .iter()
+                .map(|&(start, count)| FrameRange {
+                    start: Pfn::new(start),
+                    count: Pages::new(u64::from(count)),
+                })
+                .collect(),
+            colors,
+            disks: RefCell::default(),
+            pending: RefCell::default(),
+            irql: Cell::new(Irql::PASSIVE),
+            now: Cell::new(0),
+            issued: Cell::new(0),
+            acknowledged: Cell::new(0),
+            hold_flushes: Cell::new(false),
+            flushes: RefCell::default(),
+            fail_after: Cell::new(None),
+            wakes: RefCell::default(),
+            requests: RefCell::default(),
+            notifications: RefCell::default(),
+            events: RefCell::default(),
+            mode: PhantomData,
+        }
+    }
+
+    pub fn irql(&self) -> Irql {
+        self.irql.get()
+    }
+
+    pub fn advance(&self, ticks: u64) {
+        self.now.set(self.now.get() + ticks);
+    }
+
+    /// Acknowledges every flush so far.
+    pub fn acknowledge(&self) {
+        self.acknowledged.set(self.issued.get());
+    }
+
+    /// Contents of a frame.
+    pub fn contents(&self, pfn: Pfn) -> Contents {
+        self.frame(pfn).iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    pub fn fill(&self, pfn: Pfn, contents: &[u64]) {
+        for (word, &value) in self.frame(pfn).iter().zip(contents) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the oldest pending transfer and moves a read's data.
+    pub fn take_transfer(&self) -> Option<Transfer> {
+        let transfer = {
+            let mut pending = self.pending.borrow_mut();
+            if pending.is_empty() {
+                return None;
+            }
+            pending.remove(0)
+        };
+        if transfer.direction == Direction::Read {
+            for (page, &pfn) in (transfer.first_page..).zip(&transfer.frames) {
+                let disks = self.disks.borrow();
+                let contents = disks
+                    .get(&(transfer.file.0, page))
+                    .unwrap_or_else(|| panic!("page {page} is read but was never written"));
+                self.fill(pfn, contents);
+            }
+        }
+        Some(transfer)
+    }
+
+    /// The notifications since the last call.
+    pub fn news(&self) -> Vec<Notification> {
+        self.notifications.take()
+    }
+}
+
+impl<M: PagingMode> Ram for Machine<M> {
+    fn frame(&self, pfn: Pfn) -> &FrameWords {
+        let inside = self.ranges.iter().any(|range| {
+            (range.start.get()..range.start.get() + range.count.get() as u32).contains(&pfn.get())
+        });
+        assert!(inside, "frame {pfn:?} is not memory");
+        &self.ram[(pfn.get() - self.first) as usize]
+    }
+
+    fn zero(&self, pfn: Pfn) {
+        self.fill(pfn, &[0; 512]);
+    }
+
+    fn memory(&self) -> impl Iterator<Item = FrameRange> {
+        self.ranges.iter().copied()
+    }
+
+    fn cache_colors(&self) -> u32 {
+        self.colors
+    }
+}
+
+impl<M: PagingMode> Mmu for Machine<M> {
+    fn flush(&self, scope: FlushScope<'_>) -> FlushTicket {
+        self.flushes.borrow_mut().push(match scope {
+            FlushScope::Pages { space, pages } => Flush { space, pages: Some(pages.to_vec()) },
+            FlushScope::Space { space } => Flush { space, pages: None },
+        });
+        self.issued.set(self.issued.get() + 1);
+        if !self.hold_flushes.get() {
+            self.acknowledge();
+        }
+        FlushTicket::new(self.issued.get())
+    }
+
+    fn acknowledged(&self, ticket: FlushTicket) -> bool {
+        ticket.get() <= self.acknowledged.get()
+    }
+}
+
+impl<M: PagingMode> PagingIo for Machine<M> {
+    fn submit(&self, request: &PagingRequest<'_>) {
+        assert_eq!(self.irql.get(), Irql::PASSIVE, "a transfer is submitted inside the manager");
+        assert!((1..=16).contains(&request.frames.len()));
+        assert!(request.first_page > 0, "slot 0 is never used");
+        if request.direction == Direction::Write {
+            for (page, &pfn) in (request.first_page..).zip(request.frames) {
+                self.disks.borrow_mut().insert((request.file.0, page), self.contents(pfn));
+            }
+        }
+        self.pending.borrow_mut().push(Transfer {
+            token: request.token,
+            direction: request.direction,
+            file: request.file,
+            first_page: request.first_page,
+            frames: request.frames.to_vec(),
+        });
+    }
+}
+
+impl<M: PagingMode> Executive for Machine<M> {
+    fn now(&self) -> SystemTime {
+        SystemTime(self.now.get())
+    }
+
+    fn raise(&self) -> Irql {
+        self.irql.replace(Irql::DISPATCH)
+    }
+
+    fn lower(&self, previous: Irql) {
+        assert_eq!(self.irql.get(), Irql::DISPATCH, "lowered twice");
+        self.irql.set(previous);
+    }
+
+    fn relax(&self) {
+        panic!("one processor waits for a lock that it holds itself");
+    }
+
+    fn fail_allocation(&self) -> bool {
+        match self.fail_after.get() {
+            None => false,
+            Some(0) => {
+                self.fail_after.set(None);
+                true
+            }
+            Some(left) => {
+                self.fail_after.set(Some(left - 1));
+                false
+            }
+        }
+    }
+
+    fn wake(&self, key: WaitKey) {
+        self.wakes.borrow_mut().push(key);
+    }
+
+    fn request(&self, engine: Engine) {
+        self.requests.borrow_mut().push(engine);
+    }
+
+    fn random(&self) -> u64 {
+        5
+    }
+
+    fn notify(&self, notification: Notification) {
+        self.notifications.borrow_mut().push(notification);
+    }
+
+    fn bug_check(&self, bug_check: BugCheck) -> ! {
+        panic!("{bug_check}")
+    }
+}
+
+impl<M: PagingMode> Trace for Machine<M> {
+    const ENABLED: bool = true;
+
+    fn event(&self, event: &Event) {
+        self.events.borrow_mut().push(*event);
+    }
+}
+
+impl<M: PagingMode> Platform for Machine<M> {
+    type Paging = M;
+}
