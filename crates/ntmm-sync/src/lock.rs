@@ -40,6 +40,15 @@ impl BitLock {
         word.compare_exchange(seen, seen | self.bit, Ordering::Acquire, Ordering::Relaxed).ok()
     }
 
+    /// Takes the lock if it is free and the other bits of the word are `value`; says whether it
+    /// did.
+    #[inline]
+    #[must_use]
+    pub fn try_acquire_from(self, word: &AtomicU64, value: u64) -> bool {
+        let free = value & !self.bit;
+        word.compare_exchange(free, free | self.bit, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
     /// Takes the lock, running `relax` each time it is found held, and returns the other bits
     /// of the word.
     #[inline]
@@ -121,6 +130,8 @@ mod tests {
         assert!(lock.is_held(&word) && lock.try_acquire(&word).is_none());
         lock.release(&word, value + 1);
         assert_eq!(word.load(Ordering::Relaxed), 6);
+        assert!(!lock.try_acquire_from(&word, 5), "the word has changed");
+        assert!(lock.try_acquire_from(&word, 6) && !lock.try_acquire_from(&word, 6));
     }
 
     #[test]

@@ -170,6 +170,7 @@ impl<M: PagingMode> Bench<M> {
         self.run(Fault::new(self.space, va, AccessKind::Read, ProcessorMode::User))
     }
 
+    #[inline(never)]
     fn fault_all(&self) -> Duration {
         let start = Instant::now();
         for page in 0..PAGES {

@@ -13,4 +13,4 @@ mod table;
 
 pub use delete::DeleteAddressSpace;
 pub use table::AddressSpaceId;
-pub(crate) use table::SpaceTable;
+pub(crate) use table::{LOCK, SpaceTable};

@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::tables::{EntryRef, Walk};
 use crate::vad::{Vad, VadTree};
 use crate::working_set::entry::WorkingSetEntry;
-use crate::working_set::header::{ADDRESS_CREATION, HEADER_WORDS, Header, LOCK};
+use crate::working_set::header::{ADDRESS_CREATION, HEADER_WORDS, Header};
 
 /// A PFN entry, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl<'m, P: Platform> SpaceView<'m, P> {
     /// Whether its working-set lock is held.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        LOCK.is_held(self.header.view().word(0))
+        self.manager.space_is_locked(self.space)
     }
 
     /// Whether an operation owns address creation.

@@ -120,7 +120,7 @@ impl Layout {
         Self {
             database: entries.div_ceil(ENTRIES_PER_FRAME as u32),
             colors: colors.head_frames(),
-            spaces: 1,
+            spaces: 1 + if frames / 2048 < 63 { frames / 2048 } else { 63 },
             flush: 1,
             reads: 1 + frames / 16_384,
             writes: 1,

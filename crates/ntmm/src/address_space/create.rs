@@ -17,7 +17,7 @@ use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::working_set::WorkingSetLimits;
-use crate::working_set::header::{LOCK, NO_ENTRY};
+use crate::working_set::header::NO_ENTRY;
 use crate::working_set::insert::FIRST_PAGE_ENTRIES;
 
 /// Frames of a new address space: its tables and the first page of its list.
@@ -148,12 +148,9 @@ impl<P: Platform> Manager<P> {
         header.set_next_color(random.wrapping_add(frames));
         header.set_commit(charge.keep().get());
         header.set_commit_peak(header.commit());
-        header
-            .view()
-            .word(0)
-            .store(LOCK.mask() | limits.flags(), ntmm_sync::atomic::Ordering::Release);
-        self.publish_space(space, list);
-        let mut set = self.adopt_space(token, space, list, limits.flags());
+        header.view().word(0).store(limits.flags(), ntmm_sync::atomic::Ordering::Relaxed);
+        let (word, value) = self.publish_space(space, list);
+        let mut set = self.adopt_space(token, space, word, value);
         set.initialize_entries(0, FIRST_PAGE_ENTRIES);
         self.insert_permanent_pages(&mut set);
         Ok(space)

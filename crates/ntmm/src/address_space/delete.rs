@@ -132,11 +132,9 @@ impl<P: Platform> Manager<P> {
     /// Gives back the space's own frames; nothing refers to them any more.
     fn free_space(&self, token: &mut Token<'_, Unlocked>, space: AddressSpaceId) {
         let Some(list) = self.find_space(space) else { return };
-        let (root, commit) = {
-            let Some(set) = self.lock_space(token, space) else { return };
-            self.withdraw_space(space);
-            (set.root(), set.header().commit())
-        };
+        let Some(set) = self.lock_space(token, space) else { return };
+        let (root, commit) = (set.root(), set.header().commit());
+        set.withdraw();
         // Who still wants to own address creation learns that there is nothing to own.
         self.platform().wake(WaitKey::AddressCreation(space));
         let header = self.header_at(list);

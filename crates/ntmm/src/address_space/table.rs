@@ -1,11 +1,22 @@
-//! The table of address spaces: one word each on frames set aside at boot.
+//! The table of address spaces: a word each on frames set aside at boot.
 //!
-//! A word holds the frame of the space's working-set list and its generation; it changes only
-//! when a space is published or withdrawn, by compare-and-swap.
+//! A space's word holds the frame of its working-set list, its generation, and its working-set
+//! lock. So the lock is taken and the space is found by the same compare-and-swap: a space that
+//! is withdrawn, whose frames may be anybody's by then, cannot be locked. The words lie a cache
+//! line apart.
+//!
+//! | Bits | Field | Tag |
+//! |---|---|---|
+//! | 0-31 | first frame of the working-set list | the lock |
+//! | 32-60 | generation | A, when a place is claimed |
+//! | 61 | working-set lock | A |
+//! | 62 | claimed: the space is being built | A |
+//! | 63 | live | the lock |
 
 use ntmm_pte::Pfn;
 use ntmm_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ntmm_sync::frame::{WORDS_PER_FRAME, WordIndex, word};
+use ntmm_sync::lock::BitLock;
 
 use crate::manager::Manager;
 use crate::platform::Platform;
@@ -18,6 +29,11 @@ pub struct AddressSpaceId {
 }
 
 impl AddressSpaceId {
+    /// What the word of this space holds when there is no such space any more.
+    pub(crate) const fn withdrawn(self) -> u64 {
+        (self.generation as u64) << 32
+    }
+
     /// A small number unique among the spaces that exist at one time.
     #[must_use]
     pub const fn index(self) -> u32 {
@@ -33,7 +49,16 @@ impl AddressSpaceId {
 
 const LIVE: u64 = 1 << 63;
 const CLAIMED: u64 = 1 << 62;
-const GENERATIONS: u32 = (1 << 30) - 1;
+const GENERATIONS: u32 = (1 << 29) - 1;
+
+/// The working-set lock of a space.
+pub(crate) const LOCK: BitLock = BitLock::new(61);
+
+/// Words from one space's to the next.
+const STRIDE: u32 = 8;
+
+/// Places in one frame.
+const PLACES_PER_FRAME: u32 = WORDS_PER_FRAME as u32 / STRIDE;
 
 const fn generation_of(word: u64) -> u32 {
     (word >> 32) as u32 & GENERATIONS
@@ -55,7 +80,7 @@ impl SpaceTable {
     }
 
     const fn capacity(&self) -> u32 {
-        self.frames * WORDS_PER_FRAME as u32
+        self.frames * PLACES_PER_FRAME
     }
 
     /// Indexes of live spaces lie below this.
@@ -66,17 +91,30 @@ impl SpaceTable {
 
 impl<P: Platform> Manager<P> {
     fn space_word(&self, index: u32) -> &AtomicU64 {
-        let frame = Pfn::new(self.spaces.first.get() + index / WORDS_PER_FRAME as u32);
-        word(self.platform().frame(frame), WordIndex::wrapping(index as usize))
+        let frame = Pfn::new(self.spaces.first.get() + index / PLACES_PER_FRAME);
+        let number = index % PLACES_PER_FRAME * STRIDE;
+        word(self.platform().frame(frame), WordIndex::wrapping(number as usize))
+    }
+
+    /// The word of a space, if the id can be one's, with what it would hold unlocked if the
+    /// space is live. For taking its lock.
+    pub(crate) fn live_space_word(&self, id: AddressSpaceId) -> Option<(&AtomicU64, u64)> {
+        if id.index >= self.spaces.capacity() {
+            return None;
+        }
+        let slot = self.space_word(id.index);
+        let value = slot.load(Ordering::Acquire) & !LOCK.mask();
+        (value & LIVE != 0 && generation_of(value) == id.generation).then_some((slot, value))
     }
 
     /// The first frame of the working-set list of a live space.
     pub(crate) fn find_space(&self, id: AddressSpaceId) -> Option<Pfn> {
-        if id.index >= self.spaces.capacity() {
-            return None;
-        }
-        let value = self.space_word(id.index).load(Ordering::Acquire);
-        (value & LIVE != 0 && generation_of(value) == id.generation).then(|| Pfn::new(value as u32))
+        self.live_space_word(id).map(|(_, value)| Pfn::new(value as u32))
+    }
+
+    /// Whether the lock of a live space is held.
+    pub(crate) fn space_is_locked(&self, id: AddressSpaceId) -> bool {
+        self.live_space_word(id).is_some_and(|(slot, _)| LOCK.is_held(slot))
     }
 
     /// Claims an id for a space that is being built. None when the table is full.
@@ -95,15 +133,13 @@ impl<P: Platform> Manager<P> {
         })
     }
 
-    /// Publishes a claimed space that is complete.
-    pub(super) fn publish_space(&self, id: AddressSpaceId, list: Pfn) {
-        let word = LIVE | (u64::from(id.generation) << 32) | u64::from(list.get());
-        self.space_word(id.index).store(word, Ordering::Release);
-    }
-
-    /// Withdraws a space or a claim; its generation stays behind.
-    pub(super) fn withdraw_space(&self, id: AddressSpaceId) {
-        self.space_word(id.index).store(u64::from(id.generation) << 32, Ordering::Release);
+    /// Publishes a claimed space with its lock held: by the caller, from now on. Returns its
+    /// word and what that holds when the lock is released.
+    pub(super) fn publish_space(&self, id: AddressSpaceId, list: Pfn) -> (&AtomicU64, u64) {
+        let value = LIVE | (u64::from(id.generation) << 32) | u64::from(list.get());
+        let slot = self.space_word(id.index);
+        slot.store(value | LOCK.mask(), Ordering::Release);
+        (slot, value)
     }
 
     /// The live space with this index.

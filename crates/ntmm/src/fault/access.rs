@@ -30,7 +30,8 @@ pub enum ProcessorMode {
 /// Done: the access may be retried. Raised: [`NtStatus::ACCESS_VIOLATION`],
 /// [`NtStatus::GUARD_PAGE_VIOLATION`] or [`NtStatus::IN_PAGE_ERROR`] for the thread;
 /// [`NtStatus::PROCESS_IS_TERMINATING`] or [`NtStatus::INVALID_HANDLE`] when the address space
-/// is going or gone.
+/// is going or gone; [`NtStatus::NO_MEMORY`] when the working-set list can neither grow nor give
+/// up a page.
 #[derive(Debug)]
 #[must_use]
 pub struct Fault {

@@ -20,7 +20,7 @@ use crate::status::NtStatus;
 use crate::transfer::{LastHolder, Progress, TransferId};
 
 /// Reads an operation may hold at once: one for each level of tables.
-const HOLDS: usize = 8;
+const HOLDS: usize = 4;
 
 /// The reads an operation waits for or has waited for.
 #[derive(Debug, Default)]

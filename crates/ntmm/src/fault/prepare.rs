@@ -6,7 +6,7 @@ use ntmm_pte::{Level, Pages, Protection, Va};
 use super::in_page::Holds;
 use super::{Blocked, Target};
 use crate::frames::PageReservation;
-use crate::operation::Pause;
+use crate::operation::{Pause, Wait};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
@@ -19,12 +19,12 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     pub(crate) fn prepare(&mut self, va: Va, pages: u32) -> Result<PageReservation<'m, P>, Pause> {
         let manager = self.manager();
         if self.room_for(pages) == Room::Replace {
-            self.replace(va, pages);
+            self.replace(va, pages)?;
         }
         let grow = u32::from(self.free_entries() < pages);
         let mut reservation = manager.reserve_pages(pages + grow)?;
         if grow > 0 && !self.grow_list(&mut reservation) {
-            self.replace(va, pages);
+            self.replace(va, pages)?;
             if self.free_entries() < pages {
                 return Err(NtStatus::NO_MEMORY.into());
             }
@@ -32,14 +32,15 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         Ok(reservation)
     }
 
-    fn replace(&mut self, va: Va, pages: u32) {
-        let Some(mut batch) = self.manager().try_begin_flush(self.space()) else { return };
+    fn replace(&mut self, va: Va, pages: u32) -> Result<(), Wait> {
+        let mut batch = self.manager().begin_flush(self.space())?;
         for _ in 0..pages {
             if !self.replace_one(va, &mut batch) {
                 break;
             }
         }
         batch.finish(self.token());
+        Ok(())
     }
 
     /// Makes the table valid that `entry`, which is of `level`, not valid and not zero, names on

@@ -116,7 +116,8 @@ impl<P: Platform> Manager<P> {
     /// [`NtStatus::TOO_MANY_PAGING_FILES`]; [`NtStatus::INVALID_PARAMETER_2`] for a minimum
     /// below 1 MiB or beyond what the entries of this paging mode can name;
     /// [`NtStatus::INVALID_PARAMETER_3`] for a maximum below the minimum or beyond that limit;
-    /// [`NtStatus::INSUFFICIENT_RESOURCES`] when there are no frames for the bitmap.
+    /// [`NtStatus::COMMITMENT_LIMIT`] or [`NtStatus::INSUFFICIENT_RESOURCES`] when there are no
+    /// frames for the bitmap.
     pub fn create_paging_file(
         &self,
         host: FileId,

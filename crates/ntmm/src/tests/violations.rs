@@ -21,7 +21,7 @@ in_every_mode! {
         let size = host.size(space);
         for access in AccessKind::ALL {
             let beside = page_at(va, 1);
-            for address in [Va::new(0), Va::new(0xFFFF), beside, M::HIGHEST_VAD_ADDRESS] {
+            for address in [Va::new(0), Va::new(0xFFFF), beside, M::HIGHEST_USER_ADDRESS] {
                 assert_eq!(host.fault(space, address, access), VIOLATION, "{address:?}");
             }
         }
@@ -32,7 +32,8 @@ in_every_mode! {
     fn system_addresses_are_no_programs<M>() {
         let host = Host::<M>::new(96);
         let space = host.space();
-        for address in [M::PTE_BASE, M::WORKING_SET_LIST, M::KERNEL_SHARED_DATA, Va::new(u64::MAX)] {
+        let last = Va::new(u64::MAX);
+        for address in [M::PTE_BASE, M::WORKING_SET_LIST, M::KERNEL_SHARED_DATA, last] {
             assert_eq!(host.fault(space, address, AccessKind::Read), VIOLATION, "{address:?}");
         }
     }

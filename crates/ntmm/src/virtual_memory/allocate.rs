@@ -220,9 +220,9 @@ impl Allocate {
 
     fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
         if let Stage::Counting { walk, vad, start, end, uncommitted } = &mut self.stage {
-            let mut count = CountUncommitted { vad: *vad, pages: *uncommitted };
+            let mut count = CountCommitment::new(*vad);
             let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
-            *uncommitted = count.pages;
+            *uncommitted += count.uncommitted;
             outcome?;
             let charged = manager.charge_commitment(Pages::new(*uncommitted))?.keep().get();
             let (vad, start, end) = (*vad, *start, *end);
@@ -258,29 +258,42 @@ impl Allocate {
     }
 }
 
-/// Counts the pages of a range that are not committed.
-struct CountUncommitted {
+/// Counts the pages of a range by whether they are committed.
+pub(super) struct CountCommitment {
     vad: Vad,
-    pages: u64,
+    /// Committed pages: those that carry a charge.
+    pub(super) committed: u64,
+    /// The others.
+    pub(super) uncommitted: u64,
 }
 
-impl<P: Platform> Visitor<P> for CountUncommitted {
+impl CountCommitment {
+    /// Nothing counted yet of `vad`.
+    pub(super) const fn new(vad: Vad) -> Self {
+        Self { vad, committed: 0, uncommitted: 0 }
+    }
+}
+
+impl<P: Platform> Visitor<P> for CountCommitment {
     fn visit(
         &mut self,
         set: &mut WorkingSetGuard<'_, '_, P>,
         _batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        match visited {
+        let (pages, committed) = match visited {
             Visited::Entry { entry, .. } => {
                 let word = set.manager().load_entry(entry);
-                self.pages += u64::from(!is_committed::<P>(&self.vad, word));
+                (1, is_committed::<P>(&self.vad, word))
             }
             Visited::Nothing { first, last } => {
-                if self.vad.attributes.commitment == Commitment::Reserved {
-                    self.pages += last.get() - first.get() + 1;
-                }
+                (last.get() - first.get() + 1, is_committed::<P>(&self.vad, 0))
             }
+        };
+        if committed {
+            self.committed += pages;
+        } else {
+            self.uncommitted += pages;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 
-use super::allocate::{Region, is_committed};
+use super::allocate::{CountCommitment, Region, is_committed};
 use super::delete::Remains;
 use super::protect::page_range;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
@@ -104,9 +104,9 @@ impl Free {
 
     fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
         if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
-            let mut count = CountCommitted { vad: *vad, pages: *front };
+            let mut count = CountCommitment::new(*vad);
             let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
-            *front = count.pages;
+            *front += count.committed;
             outcome?;
             let vad = manager.split_vad(self.space, vad, *start, Pages::new(*front))?;
             let (start, end) = (*start, *end);
@@ -163,30 +163,6 @@ fn check(vad: Option<Vad>, start: Vpn, end: Vpn, size: Bytes) -> Result<(Vad, Vp
         return Ok((vad, vad.end));
     }
     Ok((vad, end))
-}
-
-/// Counts the pages of a range that carry a charge.
-struct CountCommitted {
-    vad: Vad,
-    pages: u64,
-}
-
-impl<P: Platform> Visitor<P> for CountCommitted {
-    fn visit(
-        &mut self,
-        set: &mut WorkingSetGuard<'_, '_, P>,
-        _batch: &mut FlushBatch<'_, P>,
-        visited: Visited,
-    ) -> Result<(), Blocked> {
-        self.pages += match visited {
-            Visited::Entry { entry, .. } => {
-                let word = set.manager().load_entry(entry);
-                u64::from(is_committed::<P>(&self.vad, word))
-            }
-            Visited::Nothing { first, last } => charged_without_entries(&self.vad, first, last),
-        };
-        Ok(())
-    }
 }
 
 /// Charged pages among `first..=last` of `vad` that have no entries.

@@ -9,8 +9,8 @@ use ntmm_sync::frame::{WordIndex, word};
 use ntmm_sync::level::{self, Level, Outside, Token};
 
 use super::entry::WorkingSetEntry;
-use super::header::{ADDRESS_CREATION, DELETING, HEADER_WORDS, Header, LOCK};
-use crate::address_space::AddressSpaceId;
+use super::header::{ADDRESS_CREATION, DELETING, HEADER_WORDS, Header};
+use crate::address_space::{AddressSpaceId, LOCK};
 use crate::manager::Manager;
 use crate::operation::{Epoch, Wait, WaitKey};
 use crate::platform::Platform;
@@ -22,7 +22,9 @@ use crate::tables::EntryRef;
 pub(crate) struct WorkingSetGuard<'m, 't, P: Platform> {
     manager: &'m Manager<P>,
     space: AddressSpaceId,
-    list: Pfn,
+    /// The space's word in the table, where the lock is, and what releasing leaves in it.
+    word: &'m AtomicU64,
+    value: u64,
     header: Header<'m>,
     flags: u64,
     token: Token<'t, level::WorkingSet>,
@@ -39,28 +41,26 @@ impl<P: Platform> Manager<P> {
         token: &'t mut Token<'_, L>,
         space: AddressSpaceId,
     ) -> Option<WorkingSetGuard<'m, 't, P>> {
-        self.platform().interleave();
         loop {
-            let list = self.find_space(space)?;
-            let header = self.header_at(list);
-            if let Some(flags) = LOCK.try_acquire(header.view().word(0)) {
-                let guard = WorkingSetGuard {
-                    manager: self,
-                    space,
-                    list,
-                    header,
-                    flags,
-                    token: token.descend(),
-                };
-                // The space may have been withdrawn, and its list's frame reused, before the
-                // lock was taken.
-                if self.find_space(space) == Some(list) {
-                    return Some(guard);
-                }
-                return None;
+            let (word, value) = self.live_space_word(space)?;
+            self.platform().interleave();
+            // The exchange fails when the space has been withdrawn since.
+            if LOCK.try_acquire_from(word, value) {
+                return Some(self.adopt_space(token, space, word, value));
             }
             self.platform().relax();
         }
+    }
+
+    /// Locks the working set of a space if nobody holds it.
+    pub(crate) fn try_lock_space<'m, 't, L: Level + Outside<level::WorkingSet>>(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+        space: AddressSpaceId,
+    ) -> Option<WorkingSetGuard<'m, 't, P>> {
+        let (word, value) = self.live_space_word(space)?;
+        self.platform().interleave();
+        LOCK.try_acquire_from(word, value).then(|| self.adopt_space(token, space, word, value))
     }
 
     /// Locks the working set of a space that exists and is not being deleted.
@@ -73,30 +73,18 @@ impl<P: Platform> Manager<P> {
         if set.is_deleting() { Err(NtStatus::PROCESS_IS_TERMINATING) } else { Ok(set) }
     }
 
-    /// A guard over the lock of a space that was published with its lock held.
+    /// A guard over a lock that is held: `word` is the space's, `value` what it holds without
+    /// the lock bit.
     pub(crate) fn adopt_space<'m, 't, L: Level + Outside<level::WorkingSet>>(
         &'m self,
         token: &'t mut Token<'_, L>,
         space: AddressSpaceId,
-        list: Pfn,
-        flags: u64,
+        word: &'m AtomicU64,
+        value: u64,
     ) -> WorkingSetGuard<'m, 't, P> {
-        let header = self.header_at(list);
-        WorkingSetGuard { manager: self, space, list, header, flags, token: token.descend() }
-    }
-
-    /// Locks the working set of a space if nobody holds it.
-    pub(crate) fn try_lock_space<'m, 't, L: Level + Outside<level::WorkingSet>>(
-        &'m self,
-        token: &'t mut Token<'_, L>,
-        space: AddressSpaceId,
-    ) -> Option<WorkingSetGuard<'m, 't, P>> {
-        let list = self.find_space(space)?;
-        let header = self.header_at(list);
-        let flags = LOCK.try_acquire(header.view().word(0))?;
-        let guard =
-            WorkingSetGuard { manager: self, space, list, header, flags, token: token.descend() };
-        (self.find_space(space) == Some(list)).then_some(guard)
+        let header = self.header_at(Pfn::new(value as u32));
+        let flags = header.view().word(0).load(Ordering::Relaxed);
+        WorkingSetGuard { manager: self, space, word, value, header, flags, token: token.descend() }
     }
 }
 
@@ -142,27 +130,37 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
                 epoch: Epoch(self.header.creation_epoch()),
             });
         }
-        self.flags |= ADDRESS_CREATION;
+        self.set_flags(self.flags | ADDRESS_CREATION);
         Ok(())
     }
 
     /// Gives ownership of address creation up and wakes those that want it.
     pub(crate) fn disown_address_creation(&mut self) {
-        self.flags &= !ADDRESS_CREATION;
+        self.set_flags(self.flags & !ADDRESS_CREATION);
         self.header.set_creation_epoch(self.header.creation_epoch() + 1);
         self.manager.platform().wake(WaitKey::AddressCreation(self.space));
     }
 
     /// Marks the space as being deleted: faults and calls fail from now on.
-    pub(crate) const fn begin_deletion(&mut self) {
-        self.flags |= DELETING;
+    pub(crate) fn begin_deletion(&mut self) {
+        self.set_flags(self.flags | DELETING);
+    }
+
+    /// Ends the space: with the lock its word gives up the id, and nobody finds it any more.
+    pub(crate) fn withdraw(mut self) {
+        self.value = self.space.withdrawn();
+    }
+
+    fn set_flags(&mut self, flags: u64) {
+        self.flags = flags;
+        self.header.view().word(0).store(flags, Ordering::Relaxed);
     }
 
     /// The word of entry `index`, which exists.
     fn entry_word(&self, index: u32) -> &'m AtomicU64 {
         let number = (HEADER_WORDS + index) as usize;
         let frame = match number / 512 {
-            0 => self.list,
+            0 => Pfn::new(self.value as u32),
             page => self.manager.list_frame(self.header, page),
         };
         word(self.manager.platform().frame(frame), WordIndex::wrapping(number))
@@ -212,6 +210,6 @@ impl<P: Platform> Manager<P> {
 
 impl<P: Platform> Drop for WorkingSetGuard<'_, '_, P> {
     fn drop(&mut self) {
-        LOCK.release(self.header.view().word(0), self.flags);
+        LOCK.release(self.word, self.value);
     }
 }

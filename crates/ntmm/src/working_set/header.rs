@@ -1,10 +1,10 @@
 //! The header of a working-set list: MMSUPPORT and MMWSL in one (spec 6.2, 6.3), and the few
 //! other things the manager keeps per address space.
 //!
-//! It fills the first [`HEADER_WORDS`] words of the list's first page. Word 0 carries the
-//! working-set lock and the flags; all of the header belongs to that lock.
+//! It fills the first [`HEADER_WORDS`] words of the list's first page. Word 0 carries the flags.
+//! All of the header belongs to the working-set lock, which is in the space's word of the
+//! [table](crate::address_space).
 
-use ntmm_sync::lock::BitLock;
 use ntmm_sync::record;
 
 /// Words before the first entry.
@@ -12,9 +12,6 @@ pub const HEADER_WORDS: u32 = 32;
 
 /// No entry (WSLE_NULL_INDEX).
 pub const NO_ENTRY: u32 = u32::MAX;
-
-/// The working-set lock, in word 0.
-pub(crate) const LOCK: BitLock = BitLock::new(0);
 
 /// Address creation is owned by an operation (AddressCreationLock).
 pub(crate) const ADDRESS_CREATION: u64 = 1 << 1;
@@ -76,9 +73,7 @@ record! {
         last_trim_time, set_last_trim_time: u64 = 18, 0, 64;
         /// Colour for the next page (NextPageColor).
         next_color, set_next_color: u32 = 19, 0, 32;
-        /// First frame of the hash of entries that are not direct.
-        hash_table, set_hash_table: u32 = 20, 0, 32;
         /// Slots of the hash; zero when there is none.
-        hash_size, set_hash_size: u32 = 20, 32, 32;
+        hash_size, set_hash_size: u32 = 20, 0, 32;
     }
 }

@@ -40,7 +40,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let header = self.header();
         let initialized = header.initialized();
         let page = ((HEADER_WORDS + initialized) / PAGE_ENTRIES) as usize;
-        if page >= crate::Manager::<P>::list_pages_limit() {
+        let hash_pages = (header.hash_size() / PAGE_ENTRIES) as usize;
+        if page + hash_pages >= crate::Manager::<P>::list_pages_limit() {
             return false;
         }
         let Ok(charge) = manager.charge_commitment(ntmm_pte::Pages::new(1)) else {

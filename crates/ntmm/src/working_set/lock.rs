@@ -40,12 +40,12 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
 
     /// Exchanges two entries (MiSwapWslEntries). Either may be free.
     pub(crate) fn swap_entries(&mut self, a: u32, b: u32) {
-        if a == b {
+        let (entry_a, entry_b) = (self.entry(a), self.entry(b));
+        if a == b || !(entry_a.is_valid() || entry_b.is_valid()) {
             return;
         }
-        let (entry_a, entry_b) = (self.entry(a), self.entry(b));
-        self.unlink_if_free(a, entry_a, b);
-        self.unlink_if_free(b, entry_b, a);
+        self.unlink_if_free(a, entry_a);
+        self.unlink_if_free(b, entry_b);
         self.place(b, entry_a, a);
         self.place(a, entry_b, b);
         let header = self.header();
@@ -56,8 +56,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
     }
 
-    /// A free entry is a link of the free list: whoever links to it must follow the swap.
-    fn unlink_if_free(&mut self, index: u32, entry: WorkingSetEntry, _other: u32) {
+    /// A free entry is a link of the free list: it is taken out before the swap.
+    fn unlink_if_free(&mut self, index: u32, entry: WorkingSetEntry) {
         if entry.is_valid() {
             return;
         }
