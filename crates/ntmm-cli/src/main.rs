@@ -1,2 +1,7 @@
-//! The `ntmm` command.
-fn main() {}
+//! The `ntmm` command; see [`ntmm_cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ntmm_cli::main()
+}

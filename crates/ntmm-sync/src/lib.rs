@@ -8,7 +8,7 @@
 //!   order a compile error.
 //! * [`lock`]: the two spin locks everything is built from, a whole-word lock and a
 //!   lock in one bit of a word.
-//! * [`record`]: typed fields over atomic words, declared once per record.
+//! * [`mod@record`]: typed fields over atomic words, declared once per record.
 //!
 //! Nothing here allocates, blocks on an operating system, or has a static.
 #![no_std]

@@ -3,7 +3,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | [`bitmap`] | which slots of a file are in use |
-//! | [`file`] | the table of up to sixteen files, slots allocated and released |
+//! | [`mod@file`] | the table of up to sixteen files, slots allocated and released |
 //! | [`modified_writer`] | gathering modified pages into clusters, writing, completion |
 
 pub mod bitmap;

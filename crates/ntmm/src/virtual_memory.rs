@@ -8,8 +8,8 @@
 //!
 //! | File | Holds |
 //! |---|---|
-//! | [`range`] | going through the entries of a range |
-//! | [`delete`] | deleting one page and the tables it empties |
+//! | `range` | going through the entries of a range |
+//! | `delete` | deleting one page and the tables it empties |
 //! | [`allocate`] | reserve and commit |
 //! | [`free`] | release and decommit |
 //! | [`protect`] | protection |

@@ -1,11 +1,11 @@
 //! Working sets: which pages of an address space are valid (spec 6).
 //!
 //! A working set is a list of entries, one for each valid page of the space, page tables
-//! included, and a [header](header). The list lies on pages of the address space's own
+//! included, and a [`header`]. The list lies on pages of the address space's own
 //! hyperspace; its first page begins with the header, and it grows by a page at a time. Entries
 //! below FirstDynamic are permanent or locked; free entries form a list through their own words.
 //!
-//! Everything here belongs to the space's working-set lock, which a [`WorkingSetGuard`] holds.
+//! Everything here belongs to the space's working-set lock, which a `WorkingSetGuard` holds.
 //!
 //! | File | Holds |
 //! |---|---|

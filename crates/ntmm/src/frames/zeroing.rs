@@ -1,6 +1,6 @@
 //! The zeroing engine (MmZeroPageThread, spec 3.10): free frames become zeroed frames.
 //!
-//! Asked for when the free list reaches [`MINIMUM_TO_ZERO`]; a step zeroes one frame, so that a
+//! Asked for when the free list reaches eight frames; a step zeroes one frame, so that a
 //! host can run the engine at its lowest priority between other work.
 
 use ntmm_sync::level::{Token, Unlocked};

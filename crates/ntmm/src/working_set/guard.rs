@@ -1,6 +1,6 @@
 //! The working-set lock of an address space, as a value.
 //!
-//! While a [`WorkingSetGuard`] exists, valid entries of the space stay valid and invalid ones
+//! While a `WorkingSetGuard` exists, valid entries of the space stay valid and invalid ones
 //! stay invalid, and the VAD tree does not change under its holder.
 
 use ntmm_pte::{PagingMode, Pfn, PteWord, Slot, Va};
