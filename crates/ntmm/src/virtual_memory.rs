@@ -22,7 +22,33 @@ pub mod protect;
 pub mod query;
 pub(crate) mod range;
 
+use crate::manager::Manager;
+use crate::operation::{Pause, Step};
+use crate::platform::Platform;
+
 pub use allocate::{Allocate, AllocationType, Placement, Region};
 pub use free::{Free, FreeType};
 pub use protect::{Protect, Protected};
 pub use query::{MemoryInformation, MemoryState, Query};
+
+/// A call that is made in stages.
+trait Stages<P: Platform> {
+    /// What the call yields.
+    type Output;
+
+    /// Goes on from the stage it is in.
+    fn proceed(&mut self, manager: &Manager<P>) -> Result<Self::Output, Pause>;
+
+    /// Gives back what the call holds: ownership of address creation, reads, charges. Harmless
+    /// before the first stage and after the last.
+    fn finish(&mut self, manager: &Manager<P>);
+
+    /// The step of the operation.
+    fn step_stages(&mut self, manager: &Manager<P>) -> Step<Self::Output> {
+        let outcome = self.proceed(manager);
+        if !matches!(outcome, Err(Pause::Wait(_))) {
+            self.finish(manager);
+        }
+        outcome.into()
+    }
+}

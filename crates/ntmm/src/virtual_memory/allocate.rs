@@ -4,6 +4,7 @@ use ntmm_pte::{
     ALLOCATION_GRANULARITY, Bytes, PAGE_SIZE, Pages, PagingMode, Protection, PteWord, Va, Vpn,
 };
 
+use super::Stages;
 use super::protect::change_protection;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use crate::address_space::AddressSpaceId;
@@ -217,45 +218,6 @@ impl Allocate {
         header.set_virtual_size(header.virtual_size() + pages.to_bytes().get());
         Ok(Region::of_pages::<P::Paging>(start, end))
     }
-
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
-        if let Stage::Counting { walk, vad, start, end, uncommitted } = &mut self.stage {
-            let mut count = CountCommitment::new(*vad);
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
-            *uncommitted += count.uncommitted;
-            outcome?;
-            let charged = manager.charge_commitment(Pages::new(*uncommitted))?.keep().get();
-            let (vad, start, end) = (*vad, *start, *end);
-            let walk = RangeWalk::new(start, end);
-            self.stage = Stage::Committing { walk, vad, start, end, charged };
-        }
-        let Stage::Committing { walk, vad, start, end, charged } = &mut self.stage else {
-            return Err(NtStatus::INVALID_PARAMETER.into());
-        };
-        let protection = self.protection;
-        let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
-        // Pages without an entry are committed with the protection of the descriptor.
-        let as_described = vad.attributes.commitment == Commitment::Committed
-            && vad.attributes.protection == protection;
-        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
-        let outcome = manager.walk_range(self.space, walk, missing, &mut commit);
-        *charged = commit.charged;
-        outcome?;
-        Ok(Region::of_pages::<P::Paging>(*start, *end))
-    }
-
-    /// Gives back what the call holds beyond its effect.
-    fn finish<P: Platform>(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Counting { mut walk, .. } => walk.holds.release(manager),
-            Stage::Committing { mut walk, charged, .. } => {
-                walk.holds.release(manager);
-                manager.return_commitment(Pages::new(charged));
-            }
-            Stage::Start | Stage::Finished => return,
-        }
-        manager.disown_address_creation(self.space);
-    }
 }
 
 /// Counts the pages of a range by whether they are committed.
@@ -349,22 +311,58 @@ impl<P: Platform> Visitor<P> for Commit {
     }
 }
 
+impl<P: Platform> Stages<P> for Allocate {
+    type Output = Region;
+
+    fn proceed(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
+        if matches!(self.stage, Stage::Start)
+            && let Some(region) = self.start(manager)?
+        {
+            return Ok(region);
+        }
+        if let Stage::Counting { walk, vad, start, end, uncommitted } = &mut self.stage {
+            let mut count = CountCommitment::new(*vad);
+            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
+            *uncommitted += count.uncommitted;
+            outcome?;
+            let charged = manager.charge_commitment(Pages::new(*uncommitted))?.keep().get();
+            let (vad, start, end) = (*vad, *start, *end);
+            let walk = RangeWalk::new(start, end);
+            self.stage = Stage::Committing { walk, vad, start, end, charged };
+        }
+        let Stage::Committing { walk, vad, start, end, charged } = &mut self.stage else {
+            return Err(NtStatus::INVALID_PARAMETER.into());
+        };
+        let protection = self.protection;
+        let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
+        // Pages without an entry are committed with the protection of the descriptor.
+        let as_described = vad.attributes.commitment == Commitment::Committed
+            && vad.attributes.protection == protection;
+        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
+        let outcome = manager.walk_range(self.space, walk, missing, &mut commit);
+        *charged = commit.charged;
+        outcome?;
+        Ok(Region::of_pages::<P::Paging>(*start, *end))
+    }
+
+    fn finish(&mut self, manager: &Manager<P>) {
+        match core::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Counting { mut walk, .. } => walk.holds.release(manager),
+            Stage::Committing { mut walk, charged, .. } => {
+                walk.holds.release(manager);
+                manager.return_commitment(Pages::new(charged));
+            }
+            Stage::Start | Stage::Finished => return,
+        }
+        manager.disown_address_creation(self.space);
+    }
+}
+
 impl<P: Platform> Operation<P> for Allocate {
     type Output = Region;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
-        if matches!(self.stage, Stage::Start) {
-            match self.start(manager) {
-                Ok(None) => {}
-                Ok(Some(region)) => return Step::Done(region),
-                Err(pause) => return Err(pause).into(),
-            }
-        }
-        let outcome = Step::from(self.proceed(manager));
-        if !matches!(outcome, Step::Wait(_)) {
-            self.finish(manager);
-        }
-        outcome
+        self.step_stages(manager)
     }
 
     fn abandon(mut self, manager: &Manager<P>) {

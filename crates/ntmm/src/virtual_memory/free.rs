@@ -6,6 +6,7 @@
 
 use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 
+use super::Stages;
 use super::allocate::{CountCommitment, Region, is_committed};
 use super::delete::Remains;
 use super::protect::page_range;
@@ -99,50 +100,6 @@ impl Free {
                 Stage::Splitting { walk, vad, start, end, front: 0 }
             }
             _ => Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end },
-        }
-    }
-
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
-        if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
-            let mut count = CountCommitment::new(*vad);
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
-            *front += count.committed;
-            outcome?;
-            let vad = manager.split_vad(self.space, vad, *start, Pages::new(*front))?;
-            let (start, end) = (*start, *end);
-            self.stage = Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end };
-        }
-        let Stage::Freeing { walk, vad, start, end } = &mut self.stage else {
-            return Err(NtStatus::INVALID_PARAMETER.into());
-        };
-        match self.kind {
-            FreeType::Release => {
-                let mut release = Release::new(*vad, *end);
-                let outcome =
-                    manager.walk_range(self.space, walk, MissingTables::Skip, &mut release);
-                *vad = release.vad();
-                outcome?;
-            }
-            FreeType::Decommit => {
-                let mut decommit = Decommit { vad: *vad, uncharged: 0 };
-                // In a committed range a page that is not, needs an entry that says so.
-                let missing = match vad.attributes.commitment {
-                    Commitment::Committed => MissingTables::Create,
-                    Commitment::Reserved => MissingTables::Skip,
-                };
-                manager.walk_range(self.space, walk, missing, &mut decommit)?;
-            }
-        }
-        Ok(Region::of_pages::<P::Paging>(*start, *end))
-    }
-
-    fn finish<P: Platform>(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Splitting { mut walk, .. } | Stage::Freeing { mut walk, .. } => {
-                walk.holds.release(manager);
-                manager.disown_address_creation(self.space);
-            }
-            Stage::Start | Stage::Finished => {}
         }
     }
 }
@@ -333,20 +290,62 @@ impl<P: Platform> Manager<P> {
     }
 }
 
+impl<P: Platform> Stages<P> for Free {
+    type Output = Region;
+
+    fn proceed(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
+        if matches!(self.stage, Stage::Start) {
+            self.start(manager)?;
+        }
+        if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
+            let mut count = CountCommitment::new(*vad);
+            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
+            *front += count.committed;
+            outcome?;
+            let vad = manager.split_vad(self.space, vad, *start, Pages::new(*front))?;
+            let (start, end) = (*start, *end);
+            self.stage = Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end };
+        }
+        let Stage::Freeing { walk, vad, start, end } = &mut self.stage else {
+            return Err(NtStatus::INVALID_PARAMETER.into());
+        };
+        match self.kind {
+            FreeType::Release => {
+                let mut release = Release::new(*vad, *end);
+                let outcome =
+                    manager.walk_range(self.space, walk, MissingTables::Skip, &mut release);
+                *vad = release.vad();
+                outcome?;
+            }
+            FreeType::Decommit => {
+                let mut decommit = Decommit { vad: *vad, uncharged: 0 };
+                // In a committed range a page that is not, needs an entry that says so.
+                let missing = match vad.attributes.commitment {
+                    Commitment::Committed => MissingTables::Create,
+                    Commitment::Reserved => MissingTables::Skip,
+                };
+                manager.walk_range(self.space, walk, missing, &mut decommit)?;
+            }
+        }
+        Ok(Region::of_pages::<P::Paging>(*start, *end))
+    }
+
+    fn finish(&mut self, manager: &Manager<P>) {
+        match core::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Splitting { mut walk, .. } | Stage::Freeing { mut walk, .. } => {
+                walk.holds.release(manager);
+                manager.disown_address_creation(self.space);
+            }
+            Stage::Start | Stage::Finished => {}
+        }
+    }
+}
+
 impl<P: Platform> Operation<P> for Free {
     type Output = Region;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
-        if matches!(self.stage, Stage::Start)
-            && let Err(pause) = self.start(manager)
-        {
-            return Err(pause).into();
-        }
-        let outcome = Step::from(self.proceed(manager));
-        if !matches!(outcome, Step::Wait(_)) {
-            self.finish(manager);
-        }
-        outcome
+        self.step_stages(manager)
     }
 
     fn abandon(mut self, manager: &Manager<P>) {

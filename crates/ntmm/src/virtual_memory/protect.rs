@@ -2,6 +2,7 @@
 
 use ntmm_pte::{Bytes, PagingMode, Protection, PteWord, Va, Vpn};
 
+use super::Stages;
 use super::allocate::{Region, is_committed};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use crate::address_space::AddressSpaceId;
@@ -85,37 +86,6 @@ impl Protect {
         };
         set.disown_address_creation();
         Err(status.into())
-    }
-
-    fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Protected, Pause> {
-        if let Stage::Verifying { walk, vad, start, end, old } = &mut self.stage {
-            let mut verify = Verify { vad: *vad, first: *start, old: *old };
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut verify);
-            *old = verify.old;
-            outcome?;
-            let (vad, start, end) = (*vad, *start, *end);
-            let old = verify.old.unwrap_or(vad.attributes.protection);
-            let walk = RangeWalk::new(start, end);
-            self.stage = Stage::Changing { walk, vad, start, end, old };
-        }
-        let Stage::Changing { walk, vad, start, end, old } = &mut self.stage else {
-            return Err(NtStatus::INVALID_PARAMETER.into());
-        };
-        let mut change = Change { vad: *vad, protection: self.protection };
-        let as_described = vad.attributes.protection == self.protection;
-        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
-        manager.walk_range(self.space, walk, missing, &mut change)?;
-        Ok(Protected { region: Region::of_pages::<P::Paging>(*start, *end), old: *old })
-    }
-
-    fn finish<P: Platform>(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Verifying { mut walk, .. } | Stage::Changing { mut walk, .. } => {
-                walk.holds.release(manager);
-                manager.disown_address_creation(self.space);
-            }
-            Stage::Start | Stage::Finished => {}
-        }
     }
 }
 
@@ -260,20 +230,49 @@ fn hide_page<P: Platform>(
     Ok(())
 }
 
+impl<P: Platform> Stages<P> for Protect {
+    type Output = Protected;
+
+    fn proceed(&mut self, manager: &Manager<P>) -> Result<Protected, Pause> {
+        if matches!(self.stage, Stage::Start) {
+            self.start(manager)?;
+        }
+        if let Stage::Verifying { walk, vad, start, end, old } = &mut self.stage {
+            let mut verify = Verify { vad: *vad, first: *start, old: *old };
+            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut verify);
+            *old = verify.old;
+            outcome?;
+            let (vad, start, end) = (*vad, *start, *end);
+            let old = verify.old.unwrap_or(vad.attributes.protection);
+            let walk = RangeWalk::new(start, end);
+            self.stage = Stage::Changing { walk, vad, start, end, old };
+        }
+        let Stage::Changing { walk, vad, start, end, old } = &mut self.stage else {
+            return Err(NtStatus::INVALID_PARAMETER.into());
+        };
+        let mut change = Change { vad: *vad, protection: self.protection };
+        let as_described = vad.attributes.protection == self.protection;
+        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
+        manager.walk_range(self.space, walk, missing, &mut change)?;
+        Ok(Protected { region: Region::of_pages::<P::Paging>(*start, *end), old: *old })
+    }
+
+    fn finish(&mut self, manager: &Manager<P>) {
+        match core::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Verifying { mut walk, .. } | Stage::Changing { mut walk, .. } => {
+                walk.holds.release(manager);
+                manager.disown_address_creation(self.space);
+            }
+            Stage::Start | Stage::Finished => {}
+        }
+    }
+}
+
 impl<P: Platform> Operation<P> for Protect {
     type Output = Protected;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Protected> {
-        if matches!(self.stage, Stage::Start)
-            && let Err(pause) = self.start(manager)
-        {
-            return Err(pause).into();
-        }
-        let outcome = Step::from(self.proceed(manager));
-        if !matches!(outcome, Step::Wait(_)) {
-            self.finish(manager);
-        }
-        outcome
+        self.step_stages(manager)
     }
 
     fn abandon(mut self, manager: &Manager<P>) {
