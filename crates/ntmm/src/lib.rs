@@ -10,7 +10,48 @@
 //! to wait is an [`Operation`] that is stepped ([`operation`]); what has to happen in the
 //! background is an engine that is stepped ([`platform::Engine`]).
 //!
-//! Rooms, from the bottom: [`frames`] (PFN database), [`tables`] (page-table pages),
+//! # Embedding it
+//!
+//! `examples/embed.rs` is a whole platform for a toy machine and the place to start. What a host
+//! does, in its order:
+//!
+//! 1. implement the five traits of [`platform`] and hand the machine to [`Manager::new`], which
+//!    takes over the memory that [`platform::Ram::memory`] names;
+//! 2. open a paging file and announce it with [`Manager::create_paging_file`];
+//! 3. make address spaces with [`Manager::create_address_space`], put [`Manager::root`] into the
+//!    processor's root register, and give programs memory with
+//!    [`virtual_memory::Allocate`];
+//! 4. on a page fault, step a [`Fault`] until it is done, parking the thread while it waits;
+//! 5. report every transfer that ends to [`Manager::complete_io`], and step an engine with
+//!    [`Manager::step_engine`] whenever [`platform::Executive::request`] asks for it.
+//!
+//! ```
+//! use ntmm::{AddressSpaceId, Fault, FaultKind, Manager, NtStatus, Platform, ProcessorMode, Step, Wait};
+//! use ntmm_pte::{AccessKind, Va};
+//!
+//! /// What a kernel's trap handler does; `park` puts the thread to sleep until the key is woken,
+//! /// unless `manager.still_pending` says that it has been already.
+//! fn page_fault<P: Platform>(
+//!     manager: &Manager<P>,
+//!     space: AddressSpaceId,
+//!     va: Va,
+//!     access: AccessKind,
+//!     park: impl Fn(Wait),
+//! ) -> Result<FaultKind, NtStatus> {
+//!     let mut fault = Fault::new(space, va, access, ProcessorMode::User);
+//!     loop {
+//!         match manager.step(&mut fault) {
+//!             Step::Done(kind) => return Ok(kind),
+//!             Step::Raise(status) => return Err(status),
+//!             Step::Wait(wait) => park(wait),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # Rooms
+//!
+//! From the bottom: [`frames`] (PFN database), [`tables`] (page-table pages),
 //! [`flush`] (frames that wait for translations to be forgotten), [`working_set`], [`vad`],
 //! [`paging_file`], [`commit`], [`fault`], [`address_space`], [`virtual_memory`] (the Nt calls),
 //! and [`inspect`] to look at all of it.
