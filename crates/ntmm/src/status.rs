@@ -126,6 +126,8 @@ impl fmt::Debug for NtStatus {
     }
 }
 
+impl core::error::Error for NtStatus {}
+
 /// A bug check: NT's code and four parameters (spec Appendix B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BugCheck {
