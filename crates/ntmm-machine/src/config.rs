@@ -6,6 +6,7 @@ use ntmm_pte::{Pages, Pfn};
 
 use crate::clock::Nanoseconds;
 use crate::random::Chance;
+use crate::sabotage::Sabotage;
 use crate::walker::Reach;
 
 /// Most processors a machine may have.
@@ -30,8 +31,13 @@ pub struct Config {
     pub disk: DiskTiming,
     /// Failures of the disks.
     pub disk_faults: DiskFaults,
+    /// Chance that an allocation inside the manager fails when it asks
+    /// ([`Executive::fail_allocation`](ntmm::platform::Executive::fail_allocation)).
+    pub allocation_failure: Chance,
     /// Whether the machine uses every liberty that hardware has.
     pub behaviour: Behaviour,
+    /// What is broken in it on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Config {
@@ -48,7 +54,9 @@ impl Config {
             quantum: 10_000,
             disk: DiskTiming::default(),
             disk_faults: DiskFaults::default(),
+            allocation_failure: Chance::NEVER,
             behaviour: Behaviour::Plain,
+            sabotage: None,
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Processor {
     pub(crate) tlb: Tlb,
     pub(crate) retained: RefCell<Retained>,
     pub(crate) shootdowns: RefCell<VecDeque<Shootdown>>,
+    /// Whether an allocation was made to fail here in this turn.
+    pub(crate) refused: Cell<bool>,
 }
 
 impl Processor {
@@ -79,6 +81,7 @@ impl Processor {
             tlb: Tlb::new(leaf_shift),
             retained: RefCell::new(Retained::new(H::WALK_LEVELS)),
             shootdowns: RefCell::new(VecDeque::new()),
+            refused: Cell::new(false),
         }
     }
 

@@ -130,8 +130,9 @@ impl Halt {
         std::panic::resume_unwind(Box::new(self))
     }
 
-    /// What unwound to the simulation.
-    pub(crate) fn from_payload(payload: Box<dyn std::any::Any + Send>) -> Self {
+    /// What unwound to the simulation, or to a host that called the manager itself.
+    #[must_use]
+    pub fn from_payload(payload: Box<dyn std::any::Any + Send>) -> Self {
         match payload.downcast::<Self>() {
             Ok(halt) => *halt,
             Err(payload) => Self::Panic(

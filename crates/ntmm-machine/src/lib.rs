@@ -15,7 +15,8 @@
 //! Hardware, from the bottom: [`ram`], [`mod@format`], [`walker`], [`tlb`], [`retained`], [`cpu`],
 //! [`clock`], [`disk`], [`transfers`], [`random`]; put together in [`machine`], [`translation`] and
 //! [`platform`]. Software on top: [`scheduler`], [`switch`], [`context`], [`access`], [`program`],
-//! [`simulation`]. [`halt`] is how a machine ends before its work does.
+//! [`simulation`]. [`halt`] is how a machine ends before its work does, [`sabotage`] what may be broken
+//! in it on purpose.
 //!
 //! There are no statics; many machines live in one process, each on one thread of the host.
 #![deny(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod program;
 pub mod ram;
 pub mod random;
 pub mod retained;
+pub mod sabotage;
 pub mod scheduler;
 pub mod simulation;
 pub mod switch;
@@ -56,6 +58,7 @@ pub use halt::{Halt, Stuck, Violation};
 pub use machine::{Machine, NoTrace, Statistics};
 pub use program::{Program, ProgramStep};
 pub use random::Chance;
+pub use sabotage::{Defect, Sabotage};
 pub use scheduler::ThreadId;
 pub use simulation::{Progress, Simulation};
 pub use walker::{PageFault, Privilege, Reach};

@@ -26,6 +26,7 @@ use crate::halt::Violation;
 use crate::ram::{FrameSlot, Ram};
 use crate::random::{Random, Stream};
 use crate::retained::{References, SpaceTag};
+use crate::sabotage::{Defect, Sabotage};
 use crate::scheduler::Scheduler;
 use crate::switch::{Pause, Suspension, Switch};
 use crate::transfers::{Order, Transfers};
@@ -58,6 +59,8 @@ pub struct Statistics {
     pub preemptions: u64,
     /// Notifications of the manager to its host.
     pub notifications: u64,
+    /// Allocations of the manager that were made to fail.
+    pub refused_allocations: u64,
 }
 
 /// A simulated machine. `M` is the paging mode of its processors, `T` hears the manager's
@@ -80,6 +83,9 @@ pub struct Machine<M: Hardware, T: Trace = NoTrace> {
     pub(crate) translation_random: Random,
     pub(crate) scheduler_random: Random,
     pub(crate) executive_random: Random,
+    sabotage_random: Random,
+    /// Allocations yet to be granted, and to be refused after them.
+    failing_allocations: Cell<(u32, u32)>,
     pub(crate) statistics: Cell<Statistics>,
     pub(crate) notifications: RefCell<Vec<Notification>>,
     tracer: T,
@@ -119,6 +125,7 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
                 faults,
                 order,
                 random(Stream::Disk),
+                Sabotage::chance_of(config.sabotage, Defect::EarlyCompletion),
             )),
             scheduler: RefCell::default(),
             switch: Rc::default(),
@@ -126,6 +133,8 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
             translation_random: random(Stream::Translation),
             scheduler_random: random(Stream::Scheduler),
             executive_random: random(Stream::Executive),
+            sabotage_random: random(Stream::Sabotage),
+            failing_allocations: Cell::new((0, 0)),
             statistics: Cell::default(),
             notifications: RefCell::default(),
             tracer,
@@ -290,6 +299,9 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
         let ticket = FlushTicket::new(self.tickets.get() + 1);
         self.tickets.set(ticket.get());
         self.count(|statistics| statistics.flushes += 1);
+        if self.sabotaged(Defect::SkippedFlush) {
+            return ticket;
+        }
         self.flush_local(self.current(), space, pages);
         let mut told = 0;
         for (number, processor) in self.processors.iter().enumerate() {
@@ -310,7 +322,7 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
                 }
             }
         }
-        if told > 0 {
+        if told > 0 && !self.sabotaged(Defect::EarlyAcknowledgement) {
             self.unacknowledged.borrow_mut().insert(ticket, told);
             self.count(|statistics| statistics.shootdowns += u64::from(told));
         }
@@ -376,6 +388,48 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
     /// Completes a transfer that is due, if there is one.
     pub(crate) fn complete_due_transfer(&self) -> Option<(IoToken, Result<(), NtStatus>)> {
         self.transfers.borrow_mut().complete_due(self.clock.nanoseconds(), &self.ram)
+    }
+
+    // Faults injected by the host.
+
+    /// Lets the manager's next `after` allocations go through and the `count` behind them fail.
+    pub fn fail_allocations(&self, after: u32, count: u32) {
+        self.failing_allocations.set((after, count));
+    }
+
+    /// Whether an allocation fails now. Threads that waited because of it are woken in the
+    /// processor's next turn.
+    pub(crate) fn refuses_allocation(&self) -> bool {
+        let refused = match self.failing_allocations.get() {
+            (0, 0) => self.executive_random.happens(self.config.allocation_failure),
+            (0, count) => {
+                self.failing_allocations.set((0, count - 1));
+                true
+            }
+            (after, count) => {
+                self.failing_allocations.set((after - 1, count));
+                false
+            }
+        };
+        if refused {
+            self.current().refused.set(true);
+            self.count(|statistics| statistics.refused_allocations += 1);
+        }
+        refused
+    }
+
+    /// Wakes threads that may wait because the current processor was refused an allocation.
+    pub(crate) fn wake_refused(&self) {
+        if self.current().refused.take() {
+            let mut scheduler = self.scheduler.borrow_mut();
+            scheduler.wake(WaitKey::AvailablePages);
+            scheduler.wake(WaitKey::Records);
+        }
+    }
+
+    /// Whether the machine shows a defect now.
+    pub(crate) fn sabotaged(&self, defect: Defect) -> bool {
+        self.sabotage_random.happens(Sabotage::chance_of(self.config.sabotage, defect))
     }
 
     // What auditors ask.

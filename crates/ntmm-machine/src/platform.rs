@@ -107,6 +107,10 @@ impl<M: Hardware, T: Trace> Executive for Machine<M, T> {
         self.preemption_point();
     }
 
+    fn fail_allocation(&self) -> bool {
+        self.refuses_allocation()
+    }
+
     fn wake(&self, key: WaitKey) {
         self.scheduler.borrow_mut().wake(key);
     }

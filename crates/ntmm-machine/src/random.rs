@@ -1,7 +1,7 @@
 //! Random numbers that depend on the seed alone.
 //!
 //! Each part of the machine draws from a stream of its own (translation buffers, disks,
-//! scheduler, what the manager asks for), so that one more draw in one part does not change
+//! scheduler, what the manager asks for, sabotage), so that one more draw in one part does not change
 //! what the others do.
 
 use std::cell::RefCell;
@@ -39,6 +39,7 @@ pub(crate) enum Stream {
     Disk = 2,
     Scheduler = 3,
     Executive = 4,
+    Sabotage = 5,
 }
 
 /// A stream of random numbers.

@@ -158,6 +158,7 @@ impl<M: Hardware, T: Trace> System<M, T> {
     pub fn has_work(&self, cpu: CpuId) -> bool {
         let machine = self.machine();
         !machine.processor(cpu).shootdowns.borrow().is_empty()
+            || machine.processor(cpu).refused.get()
             || self.is_balance_due()
             || self.is_completion_due()
             || {
@@ -171,6 +172,7 @@ impl<M: Hardware, T: Trace> System<M, T> {
         let machine = self.machine();
         machine.current.set(cpu);
         machine.deliver_shootdowns();
+        machine.wake_refused();
         if self.is_balance_due() {
             let second = Nanoseconds::SECOND.0;
             let now = machine.clock.nanoseconds().0;

@@ -17,7 +17,7 @@ use crate::clock::Nanoseconds;
 use crate::config::{DiskFaults, DiskTiming};
 use crate::disk::Disk;
 use crate::ram::{FRAME_BYTES, FrameSlot, Ram};
-use crate::random::Random;
+use crate::random::{Chance, Random};
 
 /// Most frames in a transfer.
 pub const MAXIMUM_FRAMES: usize = 16;
@@ -58,6 +58,19 @@ struct Request<Token> {
     splits: ArrayVec<usize, MAXIMUM_FRAMES>,
     /// Bytes moved before a failure.
     torn: usize,
+    /// Whether its pages move when it is reported complete, or later.
+    movement: Movement,
+}
+
+/// When the pages of a transfer move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Movement {
+    /// Before it is reported complete.
+    InTime,
+    /// So much later ([`Defect::EarlyCompletion`](crate::sabotage::Defect::EarlyCompletion)).
+    Late(Nanoseconds),
+    /// It has been reported complete; its pages move when it is due again.
+    Reported,
 }
 
 struct Attached {
@@ -74,6 +87,7 @@ pub struct Transfers<Token> {
     requests: Vec<Request<Token>>,
     submitted: u64,
     random: Random,
+    early_completion: Chance,
 }
 
 impl<Token: Copy> Transfers<Token> {
@@ -83,6 +97,7 @@ impl<Token: Copy> Transfers<Token> {
         faults: DiskFaults,
         order: Order,
         random: Random,
+        early_completion: Chance,
     ) -> Self {
         Self {
             timing,
@@ -92,6 +107,7 @@ impl<Token: Copy> Transfers<Token> {
             requests: Vec::new(),
             submitted: 0,
             random,
+            early_completion,
         }
     }
 
@@ -146,7 +162,12 @@ impl<Token: Copy> Transfers<Token> {
                 splits.push(split);
             }
         }
-        let request = Request { token, transfer, number, due, fate, early, splits, torn };
+        let movement = if self.random.happens(self.early_completion) {
+            Movement::Late(Nanoseconds(self.random.below(2 * full + 1)))
+        } else {
+            Movement::InTime
+        };
+        let request = Request { token, transfer, number, due, fate, early, splits, torn, movement };
         self.requests.push(request);
     }
 
@@ -189,6 +210,7 @@ impl<Token: Copy> Transfers<Token> {
     }
 
     /// Completes the earliest transfer that is due: moves its pages and says how it ended.
+    /// Nothing is said when that has been said before.
     pub fn complete_due(
         &mut self,
         now: Nanoseconds,
@@ -200,13 +222,20 @@ impl<Token: Copy> Transfers<Token> {
             .enumerate()
             .filter(|(_, request)| request.due <= now)
             .min_by_key(|(_, request)| (request.due, request.number))?;
-        let request = self.requests.swap_remove(index);
+        let mut request = self.requests.swap_remove(index);
+        if let Movement::Late(delay) = request.movement {
+            let answer = (request.token, request.fate);
+            request.movement = Movement::Reported;
+            request.due = Nanoseconds(now.0 + delay.0);
+            self.requests.push(request);
+            return Some(answer);
+        }
         let disk = &mut self.disks[request.transfer.file.0 as usize].disk;
         let moved = match request.transfer.direction {
             Direction::Read => read(disk.as_mut(), &request, ram),
             Direction::Write => write(disk.as_mut(), &request, ram),
         };
-        Some((request.token, request.fate.and(moved)))
+        (request.movement == Movement::InTime).then(|| (request.token, request.fate.and(moved)))
     }
 }
 

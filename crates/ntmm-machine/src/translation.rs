@@ -11,10 +11,16 @@ use crate::halt::{Halt, Violation};
 use crate::machine::Machine;
 use crate::ram::FrameSlot;
 use crate::retained::Found;
+use crate::sabotage::Defect;
 use crate::tlb::Grants;
 use crate::walker::{
-    ErrorCode, PageFault, Privilege, Purpose, Table, Translation, WalkFault, WalkHook, guess, walk,
+    ErrorCode, Marking, PageFault, Privilege, Purpose, Table, Translation, WalkFault, WalkHook,
+    guess, walk,
 };
+
+/// Points that pass between the load and the store of a walk that overwrites entries, so that
+/// they meet changes.
+const SLOW: u32 = 64;
 
 /// Remembers the last table a walk went down to.
 #[derive(Default)]
@@ -40,6 +46,17 @@ impl<M: Hardware, T: Trace> WalkHook for AdversarialWalk<'_, M, T> {
 
     fn entered(&mut self, table: Table) {
         self.tables.push(table);
+    }
+
+    fn marking(&mut self) -> Marking {
+        if self.machine.sabotaged(Defect::LostDirty) {
+            Marking::WithoutDirty
+        } else if self.machine.sabotaged(Defect::OverwritingWalk) {
+            (0..SLOW).for_each(|_| self.machine.pause_instruction());
+            Marking::Overwriting
+        } else {
+            Marking::Sound
+        }
     }
 }
 

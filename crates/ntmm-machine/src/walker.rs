@@ -238,6 +238,23 @@ pub trait WalkHook {
     fn pause(&mut self) {}
     /// Called for each table the walk goes down to.
     fn entered(&mut self, _table: Table) {}
+    /// How the next entry's Accessed and Dirty are set.
+    #[inline]
+    fn marking(&mut self) -> Marking {
+        Marking::Sound
+    }
+}
+
+/// How a walker sets Accessed and Dirty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marking {
+    /// By compare-and-swap.
+    Sound,
+    /// The same, but never Dirty ([`Defect::LostDirty`](crate::sabotage::Defect::LostDirty)).
+    WithoutDirty,
+    /// By a plain store
+    /// ([`Defect::OverwritingWalk`](crate::sabotage::Defect::OverwritingWalk)).
+    Overwriting,
 }
 
 /// A walk nobody watches.
@@ -283,6 +300,15 @@ impl<'a> Entry<'a> {
                 .map(|_| ())
                 .map_err(u64::from),
         }
+    }
+
+    /// Makes the entry `new`, whatever it is.
+    fn overwrite(&self, new: u64) -> Result<(), u64> {
+        let mut current = self.load();
+        while let Err(found) = self.replace(current, new) {
+            current = found;
+        }
+        Ok(())
     }
 }
 
@@ -359,7 +385,12 @@ pub fn walk<H: Hardware>(
                 break (rights, large);
             }
             hook.pause();
-            match entry.replace(seen, wanted) {
+            let replaced = match hook.marking() {
+                Marking::Sound => entry.replace(seen, wanted),
+                Marking::WithoutDirty => entry.replace(seen, wanted & !DIRTY | seen & DIRTY),
+                Marking::Overwriting => entry.overwrite(wanted),
+            };
+            match replaced {
                 Ok(()) => {
                     seen = wanted;
                     break (rights, large);

@@ -1,6 +1,7 @@
 //! Tests of the hardware, against tables built by hand.
 
 mod flushing;
+mod injected;
 mod tables;
 mod transfers;
 mod translation;

@@ -17,7 +17,7 @@ const FAR: Nanoseconds = Nanoseconds(u64::MAX / 2);
 
 fn queue(seed: u64, order: Order, faults: DiskFaults) -> Transfers<u64> {
     let random = Random::new(seed, Stream::Disk);
-    let mut queue = Transfers::new(DiskTiming::default(), faults, order, random);
+    let mut queue = Transfers::new(DiskTiming::default(), faults, order, random, Chance::NEVER);
     assert_eq!(queue.attach(Box::new(MemoryDisk::new(Pages::new(1000)))), FileId(0));
     queue
 }

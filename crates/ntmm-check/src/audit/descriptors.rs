@@ -1,0 +1,161 @@
+//! Descriptors and charges: what a space has reserved and committed, and what that costs it
+//! (invariant 10 of spec 3.13, spec 7.2, 9.7).
+
+use ntmm::inspect::SpaceView;
+use ntmm::platform::Platform;
+use ntmm::vad::Commitment;
+
+use super::decode::DECOMMITTED;
+use super::defect::{Defect, Figure};
+use super::tables::Census;
+use super::{Audit, PendingCommit, address_of};
+
+/// A descriptor, and what the tables have for its range.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptor {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    commitment: Commitment,
+    charge: u64,
+    /// Committed pages of a reserved range, decommitted ones of a committed range.
+    exceptions: u64,
+    /// Part of its tables cannot be read.
+    pub(super) hidden: bool,
+}
+
+impl Descriptor {
+    /// Takes note of an entry of the range that is not zero. `template` is the protection of
+    /// one that holds no page.
+    #[inline]
+    pub(super) fn note(&mut self, template: Option<u8>) {
+        let committed = template != Some(DECOMMITTED);
+        let exception = match self.commitment {
+            Commitment::Committed => !committed,
+            Commitment::Reserved => committed,
+        };
+        self.exceptions += u64::from(exception);
+    }
+
+    fn committed(&self) -> u64 {
+        match self.commitment {
+            Commitment::Committed => self.end - self.start + 1 - self.exceptions,
+            Commitment::Reserved => self.exceptions,
+        }
+    }
+}
+
+impl<P: Platform> Audit<'_, '_, '_, P> {
+    /// Lists the descriptors of a space.
+    pub(super) fn begin_descriptors(&mut self, space: &SpaceView<'_, P>) -> Result<(), Defect> {
+        let id = space.space();
+        space.check_vads().map_err(|defect| Defect::Vads(id, defect))?;
+        let descriptors = &mut self.scratch.descriptors;
+        descriptors.clear();
+        space.for_each_vad(|vad| {
+            descriptors.push(Descriptor {
+                start: vad.start.get(),
+                end: vad.end.get(),
+                commitment: vad.attributes.commitment,
+                charge: vad.attributes.commit_charge.get(),
+                exceptions: 0,
+                hidden: false,
+            });
+        });
+        let mut lowest = Self::MODE.first_vad_page;
+        for &Descriptor { start, end, .. } in descriptors.iter() {
+            if start < lowest || end < start || end > Self::MODE.last_vad_page {
+                let (start, end) = (address_of(start), address_of(end));
+                return Err(Defect::VadRange { space: id, start, end });
+            }
+            lowest = end + 1;
+        }
+        Ok(())
+    }
+
+    /// Checks charges and figures of a space whose tables have been walked.
+    pub(super) fn check_descriptors(
+        &mut self,
+        space: &SpaceView<'_, P>,
+        census: &Census,
+    ) -> Result<(), Defect> {
+        let (id, header) = (space.space(), space.header());
+        let (mut charged, mut pages) = (0, 0);
+        for descriptor in &self.scratch.descriptors {
+            let (expected, found) = (descriptor.committed(), descriptor.charge);
+            if expected != found && !descriptor.hidden {
+                let start = address_of(descriptor.start);
+                return Err(Defect::CommitCharge { space: id, start, expected, found });
+            }
+            charged += found;
+            pages += descriptor.end - descriptor.start + 1;
+        }
+        let nodes = self.tally_nodes(space)?;
+        let list_growth = census.list_pages - 1;
+        let own = Self::MODE.own_frames + u64::from(nodes) + u64::from(list_growth);
+        let private = if census.hidden { header.private_pages() } else { census.private_pages };
+        let figures = [
+            (Figure::Commit, charged + self.tables_needed() + own, header.commit()),
+            (Figure::VirtualSize, pages << 12, header.virtual_size()),
+            (Figure::PrivatePages, private, header.private_pages()),
+        ];
+        for (figure, expected, found) in figures {
+            if expected != found {
+                return Err(Defect::Figure { space: id, figure, expected, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Page tables below the self-map that the descriptors' ranges need: each level's stretches
+    /// of address space, counted once however many descriptors lie in them.
+    fn tables_needed(&self) -> u64 {
+        let mut tables = 0;
+        for level in 1..Self::MODE.self_map_level {
+            let shift = Self::MODE.page_shift(level + 1);
+            let mut counted_to = None;
+            for descriptor in &self.scratch.descriptors {
+                let (first, last) = (descriptor.start >> shift, descriptor.end >> shift);
+                tables += last - first + u64::from(counted_to != Some(first));
+                counted_to = Some(last);
+            }
+        }
+        tables
+    }
+
+    /// Marks the frames of the tree's nodes as owned; returns how many there are.
+    fn tally_nodes(&mut self, space: &SpaceView<'_, P>) -> Result<u32, Defect> {
+        let scratch = &mut *self.scratch;
+        let mut nodes = 0;
+        let mut defect = None;
+        space.for_each_vad_node(|pfn| {
+            nodes += 1;
+            match scratch.index(pfn) {
+                Some(index) if scratch.frames[index].usage == ntmm::frames::FrameUse::VadNode => {
+                    scratch.tallies[index].owners += 1;
+                }
+                index => {
+                    let frame = index.map(|index| scratch.frames[index]);
+                    let location = frame.map_or(ntmm::frames::PageLocation::Bad, |f| f.location);
+                    let usage = frame.map_or(ntmm::frames::FrameUse::Absent, |f| f.usage);
+                    defect = Some(Defect::Use { pfn, location, usage });
+                }
+            }
+        });
+        defect.map_or(Ok(nodes), Err)
+    }
+
+    /// The system's charge is that of its spaces and of the bitmaps of its paging files.
+    pub(super) fn check_system_commit(&self, spaces: u64) -> Result<(), Defect> {
+        let known = spaces + self.bitmap_frames();
+        let found = self.manager.memory_figures().committed.get();
+        let (least, most) = match self.circumstances.pending_commit {
+            PendingCommit::Exactly(pages) => (known + pages.get(), known + pages.get()),
+            PendingCommit::AtMost(pages) => (known, known + pages.get()),
+        };
+        if (least..=most).contains(&found) {
+            Ok(())
+        } else {
+            Err(Defect::SystemCommit { expected: most, found })
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The program of a simulated thread: the actions of one phase.
+//!
+//! It steps one operation of the manager, or makes one access, at a time, and tells the model
+//! how each ended. The shared [`World`] is never borrowed while the manager runs, because other
+//! threads may run there.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use ntmm::address_space::{AddressSpaceId, DeleteAddressSpace};
+use ntmm::operation::Step;
+use ntmm::status::NtStatus;
+use ntmm::working_set::limits::EmptyWorkingSet;
+use ntmm_machine::{Cpu, Hardware, Machine, NoTrace, Program, ProgramStep};
+
+use crate::call::{ManagerCall, Planned};
+use crate::failure::Failure;
+use crate::model::Mismatch;
+use crate::model::calls::{Aftermath, Answer};
+use crate::operation::{Action, Place, Thread};
+use crate::sabotage::Saboteur;
+use crate::touching::{Touched, Touching};
+use crate::world::{Prediction, World};
+
+/// A processor in a run.
+pub(crate) type Processor<'a, M> = Cpu<'a, M, NoTrace>;
+
+/// Ends the run.
+pub(crate) fn fail(world: &RefCell<World>, failure: Failure) -> ! {
+    let message = failure.to_string();
+    world.borrow_mut().failure.get_or_insert(failure);
+    // Unwinds to the simulation without the message of a panic.
+    std::panic::resume_unwind(Box::new(message))
+}
+
+/// Ends the run when the model is contradicted.
+pub(crate) fn judge<T>(world: &RefCell<World>, judged: Result<T, Mismatch>) -> T {
+    match judged {
+        Ok(value) => value,
+        Err(mismatch) => fail(world, Failure::of_model(&mismatch)),
+    }
+}
+
+/// What the worker is at.
+#[derive(Debug)]
+enum Running {
+    Call(Planned, ManagerCall),
+    Touch(Touching),
+    Empty(EmptyWorkingSet),
+}
+
+/// How far a piece of work came.
+enum Reached {
+    End,
+    Stop(ProgramStep),
+}
+
+/// The program of a thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    world: Rc<RefCell<World>>,
+    thread: Thread,
+    space: AddressSpaceId,
+    queue: VecDeque<Action>,
+    running: Option<Running>,
+    /// Allocations that had been refused when the action began.
+    refused: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        world: Rc<RefCell<World>>,
+        thread: Thread,
+        space: AddressSpaceId,
+        actions: impl IntoIterator<Item = Action>,
+    ) -> Self {
+        Self {
+            world,
+            thread,
+            space,
+            queue: actions.into_iter().collect(),
+            running: None,
+            refused: 0,
+        }
+    }
+
+    /// Whether operations are not abandoned when the thread is killed.
+    fn forgets(&self) -> bool {
+        let sabotage = self.world.borrow().sabotage;
+        sabotage.is_some_and(|sabotage| sabotage.saboteur == Saboteur::ForgottenOperation)
+    }
+
+    /// Tells calls under way apart.
+    fn caller(&self) -> u32 {
+        u32::from(self.thread.process) << 8 | u32::from(self.thread.number)
+    }
+
+    /// What an action comes to now; none when there is nothing to do.
+    fn begin<M: Hardware>(&mut self, action: Action, machine: &Machine<M>) -> Option<Running> {
+        self.refused = machine.statistics().refused_allocations;
+        let mut world = self.world.borrow_mut();
+        match action {
+            Action::Empty => return Some(Running::Empty(EmptyWorkingSet::new(self.space))),
+            Action::FailTransfers { count } => {
+                world.paging_file.fail_next(count);
+                return None;
+            }
+            Action::FailAllocations { after, count } => {
+                machine.fail_allocations(after, count);
+                return None;
+            }
+            Action::Touch(burst) => {
+                return Touching::new(&world, self.thread, burst).map(Running::Touch);
+            }
+            _ => {}
+        }
+        let planned = Planned::new(&mut world, self.thread, action)?;
+        let call = planned.call;
+        world.model.begins(self.thread.process, self.caller(), call);
+        Some(Running::Call(planned, ManagerCall::new(self.space, call)))
+    }
+
+    fn advance<M: Hardware>(&mut self, cpu: &mut Processor<'_, M>) -> Reached {
+        let caller = self.caller();
+        match &mut self.running {
+            None => Reached::End,
+            Some(Running::Touch(touching)) => {
+                match touching.advance(&self.world, cpu, self.refused) {
+                    Touched::End => Reached::End,
+                    Touched::Stop(step) => Reached::Stop(step),
+                }
+            }
+            Some(Running::Empty(operation)) => match cpu.step(operation) {
+                Step::Wait(wait) => Reached::Stop(ProgramStep::Wait(wait)),
+                Step::Done(()) => Reached::End,
+                Step::Raise(status) => fail(
+                    &self.world,
+                    Failure::new("model: status", format!("emptying a working set: {status}")),
+                ),
+            },
+            Some(Running::Call(planned, operation)) => {
+                cpu.count_references(1);
+                let outcome = match operation.step(cpu) {
+                    Step::Wait(wait) => return Reached::Stop(ProgramStep::Wait(wait)),
+                    Step::Done(answer) => Ok(answer),
+                    Step::Raise(status) => Err(status),
+                };
+                let planned = *planned;
+                let machine = cpu.machine();
+                self.world.borrow_mut().note_disturbances(machine, self.refused);
+                finish(&self.world, self.thread, caller, planned, outcome);
+                Reached::End
+            }
+        }
+    }
+}
+
+/// Tells the model how a call ended.
+fn finish(
+    world: &RefCell<World>,
+    thread: Thread,
+    caller: u32,
+    planned: Planned,
+    outcome: Result<Answer, NtStatus>,
+) {
+    let Planned { window, call } = planned;
+    let judged = {
+        let mut world = world.borrow_mut();
+        match window.prediction {
+            Prediction::Full => world.model.ended(thread.process, caller, call, outcome),
+            Prediction::Stamped | Prediction::Nothing => {
+                world.model.forgets(thread.process, caller);
+                Ok(Aftermath::Known)
+            }
+        }
+    };
+    let aftermath = judge(world, judged);
+    let mut world = world.borrow_mut();
+    if aftermath == Aftermath::Lost {
+        world.lose(window.key);
+    } else if let Ok(Answer::Range(range)) = outcome
+        && window.prediction == Prediction::Full
+    {
+        if planned.chooses_place() {
+            world.chose(window.key, range);
+        } else if planned.releases() && window.place != Place::Slot {
+            world.returns_to_slot(window.key);
+        }
+    }
+}
+
+impl<M: Hardware> Program<M, NoTrace> for Worker {
+    fn run(&mut self, cpu: &mut Processor<'_, M>) -> ProgramStep {
+        loop {
+            if self.running.is_none() {
+                let Some(action) = self.queue.pop_front() else {
+                    return ProgramStep::Exit;
+                };
+                self.running = self.begin(action, cpu.machine());
+            }
+            match self.advance(cpu) {
+                Reached::End => self.running = None,
+                Reached::Stop(step) => return step,
+            }
+            if !cpu.may_continue() {
+                return ProgramStep::Continue;
+            }
+        }
+    }
+
+    fn abandon(&mut self, cpu: &mut Processor<'_, M>) {
+        let caller = self.caller();
+        match self.running.take() {
+            None => {}
+            Some(Running::Call(planned, operation)) => {
+                if self.forgets() {
+                    std::mem::forget(operation);
+                } else {
+                    operation.abandon(cpu);
+                }
+                let mut world = self.world.borrow_mut();
+                let model = &mut world.model;
+                match planned.window.prediction {
+                    Prediction::Full => {
+                        let aftermath = model.abandoned(self.thread.process, caller, planned.call);
+                        if aftermath == Aftermath::Lost {
+                            world.lose(planned.window.key);
+                        }
+                    }
+                    Prediction::Stamped | Prediction::Nothing => {
+                        model.forgets(self.thread.process, caller);
+                    }
+                }
+            }
+            Some(running) if self.forgets() => std::mem::forget(running),
+            Some(Running::Touch(mut touching)) => touching.abandon(cpu),
+            Some(Running::Empty(operation)) => cpu.abandon(operation),
+        }
+    }
+}
+
+/// The program of a system thread that deletes a process.
+#[derive(Debug)]
+pub(crate) struct Deleter {
+    world: Rc<RefCell<World>>,
+    process: u8,
+    operation: DeleteAddressSpace,
+}
+
+impl Deleter {
+    pub(crate) fn new(world: Rc<RefCell<World>>, process: u8, space: AddressSpaceId) -> Self {
+        Self { world, process, operation: DeleteAddressSpace::new(space) }
+    }
+}
+
+impl<M: Hardware> Program<M, NoTrace> for Deleter {
+    fn run(&mut self, cpu: &mut Processor<'_, M>) -> ProgramStep {
+        match cpu.step(&mut self.operation) {
+            Step::Wait(wait) => ProgramStep::Wait(wait),
+            Step::Done(()) => {
+                self.world.borrow_mut().model.end_deletion(self.process);
+                ProgramStep::Exit
+            }
+            Step::Raise(status) => {
+                let judged = {
+                    let mut world = self.world.borrow_mut();
+                    world.note_disturbances(cpu.machine(), 0);
+                    world.model.excuse(status, 0)
+                };
+                judge(&self.world, judged);
+                // Nothing but another try can free what is left.
+                ProgramStep::Continue
+            }
+        }
+    }
+
+    fn abandon(&mut self, cpu: &mut Processor<'_, M>) {
+        // System threads are not killed.
+        let _ = cpu;
+    }
+}
+
+/// The program of a system thread that lets time pass.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    pub(crate) references: u64,
+}
+
+impl<M: Hardware> Program<M, NoTrace> for Sleeper {
+    fn run(&mut self, cpu: &mut Processor<'_, M>) -> ProgramStep {
+        let now = u32::try_from(self.references).unwrap_or(u32::MAX);
+        cpu.count_references(now);
+        self.references -= u64::from(now);
+        if self.references == 0 { ProgramStep::Exit } else { ProgramStep::Continue }
+    }
+
+    fn abandon(&mut self, cpu: &mut Processor<'_, M>) {
+        let _ = cpu;
+    }
+}
