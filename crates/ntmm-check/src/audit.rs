@@ -130,6 +130,7 @@ pub fn audit<P: Platform>(manager: &Manager<P>, scratch: &mut Scratch) -> Result
 ///
 /// # Errors
 /// The first defect found.
+#[inline(never)] // So that a profile tells it from its caller.
 pub fn audit_with<P: Platform>(
     manager: &Manager<P>,
     scratch: &mut Scratch,
@@ -187,7 +188,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let mut list = core::mem::take(&mut self.scratch.list);
         self.open_list(space, &mut list)?;
         let census = self.check_tables(space, &list)?;
-        working_set::check(self.manager, space, &list, &census)?;
+        working_set::check(space, &list, &census)?;
         self.scratch.list = list;
         self.check_descriptors(space, &census)?;
         Ok(space.header().commit())

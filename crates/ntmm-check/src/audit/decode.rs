@@ -10,6 +10,9 @@ pub(super) const DECOMMITTED: u8 = 0x10;
 /// Words in a page.
 pub(super) const WORDS: usize = 512;
 
+/// Words looked at together when a table is searched for entries that are not zero.
+const STRIDE: usize = 16;
+
 /// A page-table word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
@@ -167,6 +170,42 @@ impl Mode {
         } else {
             words(slot as usize / 2) >> (32 * (slot % 2)) & 0xFFFF_FFFF
         }
+    }
+
+    /// Calls `visit` with the slot and the word of each entry of a table that is not zero;
+    /// returns how many there are. Most of most tables is zero, and passed over in strides.
+    #[inline]
+    pub(super) fn scan<W, E>(
+        &self,
+        words: &[W; WORDS],
+        load: impl Fn(&W) -> u64,
+        mut visit: impl FnMut(u32, u64) -> Result<(), E>,
+    ) -> Result<u32, E> {
+        let mut used = 0;
+        for (stride, block) in (0..).step_by(STRIDE).zip(words.as_chunks::<STRIDE>().0) {
+            if block.iter().fold(0, |bits, word| bits | load(word)) == 0 {
+                continue;
+            }
+            for (index, word) in (stride..).zip(block) {
+                let value = load(word);
+                if value == 0 {
+                    continue;
+                }
+                if self.entries_per_word == 1 {
+                    used += 1;
+                    visit(index, value)?;
+                    continue;
+                }
+                for half in 0..2 {
+                    let word = value >> (32 * half) & 0xFFFF_FFFF;
+                    if word != 0 {
+                        used += 1;
+                        visit(2 * index + half, word)?;
+                    }
+                }
+            }
+        }
+        Ok(used)
     }
 
     /// log2 of the pages one entry of `level` maps.

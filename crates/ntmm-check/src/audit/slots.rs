@@ -58,6 +58,7 @@ impl Claims {
     }
 
     /// Claims a slot.
+    #[inline]
     pub(super) fn claim<P: Platform>(
         &mut self,
         manager: &Manager<P>,
@@ -65,12 +66,11 @@ impl Claims {
         slot: u32,
         owner: impl Fn() -> SlotOwner,
     ) -> Result<(), Defect> {
-        let claims = self.files.get_mut(usize::from(file.get()));
-        let word = claims.and_then(|claims| {
-            let inside = slot < claims.size && manager.paging_slot_is_used(file, slot);
-            inside.then(|| claims.claimed.get_mut(slot as usize / 64)).flatten()
-        });
-        let Some(word) = word else {
+        if !manager.paging_slot_is_used(file, slot) {
+            return Err(Defect::SlotNotMarked { file, slot, owner: owner() });
+        }
+        let claims = self.files.get_mut(usize::from(file.get())).filter(|file| slot < file.size);
+        let Some(word) = claims.and_then(|file| file.claimed.get_mut(slot as usize / 64)) else {
             return Err(Defect::SlotNotMarked { file, slot, owner: owner() });
         };
         let bit = 1 << (slot % 64);

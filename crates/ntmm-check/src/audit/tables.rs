@@ -58,6 +58,8 @@ struct Walk<'a> {
 struct Table {
     /// Its frame, or that of the table that names it when it is in a paging file.
     pfn: Pfn,
+    /// Position of that frame in the pictures.
+    frame: usize,
     level: u8,
     /// First page it covers.
     base: u64,
@@ -75,17 +77,15 @@ enum Residence {
 }
 
 /// An entry being visited.
-#[derive(Clone, Copy)]
-struct Visit {
-    table: Table,
+struct Visit<'a> {
+    table: &'a Table,
     slot: u32,
     word: u64,
     /// First page it maps.
     page: u64,
-    /// Whose part of the space it maps.
-    part: Part,
 }
 
+/// Whose part of the space an entry maps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// Described by descriptors, pageable.
@@ -107,6 +107,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         list.table = Pfn::new(header.list_table());
         list.hash_pages = header.hash_size().div_ceil(WORDS as u32);
         list.pages.clear();
+        list.words.clear();
         let count = (HEADER_WORDS + list.entries).div_ceil(WORDS as u32);
         let first = Self::MODE.slot(Self::MODE.list_page, 1);
         let id = space.space();
@@ -127,6 +128,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 _ => return Err(broken(Some(page), own, found)),
             }
         }
+        list.read(self.manager);
         Ok(())
     }
 
@@ -145,14 +147,14 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let (root, id) = (space.root(), space.space());
         let index = self.scratch.index(root);
         let usage = index.map_or(FrameUse::Absent, |index| self.scratch.frames[index].usage);
-        match index.filter(|_| usage == FrameUse::Root) {
-            Some(index) => self.scratch.tallies[index].owners += 1,
-            None => return Err(Defect::Use { pfn: root, location: PageLocation::Active, usage }),
-        }
+        let Some(frame) = index.filter(|_| usage == FrameUse::Root) else {
+            return Err(Defect::Use { pfn: root, location: PageLocation::Active, usage });
+        };
+        self.scratch.tallies[frame].owners += 1;
         let census = Census { list_pages: list.pages.len() as u32, ..Census::default() };
         let mut walk = Walk { space: id, root, list, census, descriptor: 0 };
         let (level, residence) = (Self::MODE.levels, Residence::Mapped);
-        self.walk_table(&mut walk, Table { pfn: root, level, base: 0, residence })?;
+        self.walk_table(&mut walk, &Table { pfn: root, frame, level, base: 0, residence })?;
         if walk.census.list_tables != 1 {
             let (page, found) = (None, None);
             return Err(Defect::ListPage { space: id, page, expected: list.table, found });
@@ -165,21 +167,11 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         Ok(walk.census)
     }
 
-    fn walk_table(&mut self, walk: &mut Walk<'_>, table: Table) -> Result<(), Defect> {
-        let manager = self.manager;
-        let mut expected = 0;
-        let words = manager.platform().frame(table.pfn);
-        for (block, eight) in words.chunks_exact(8).enumerate() {
-            // Most of most tables is zero.
-            if eight.iter().fold(0, |bits, word| bits | word.load(Ordering::Relaxed)) == 0 {
-                continue;
-            }
-            for (index, word) in (8 * block as u32..).zip(eight) {
-                expected += self.visit_word(walk, table, index, word.load(Ordering::Relaxed))?;
-            }
-        }
-        let index = self.scratch.index(table.pfn);
-        let found = index.map_or(0, |index| u32::from(self.scratch.frames[index].used_entries));
+    fn walk_table(&mut self, walk: &mut Walk<'_>, table: &Table) -> Result<(), Defect> {
+        let words = self.manager.platform().frame(table.pfn);
+        let expected =
+            self.visit_entries(walk, table, words, |word| word.load(Ordering::Relaxed))?;
+        let found = u32::from(self.scratch.frames[table.frame].used_entries);
         // A table that has been read in and not been used since has not been counted yet.
         let uncounted = table.residence == Residence::Trimmed && found == 0;
         if found != expected && !uncounted {
@@ -189,85 +181,112 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         Ok(())
     }
 
-    /// Visits the entries of a 64-bit word of a table; returns how many are not zero.
+    /// Visits the entries of a table that are not zero; returns how many there are.
     #[inline]
-    fn visit_word(
+    fn visit_entries<W>(
         &mut self,
         walk: &mut Walk<'_>,
-        table: Table,
-        index: u32,
-        value: u64,
+        table: &Table,
+        words: &[W; WORDS],
+        load: impl Fn(&W) -> u64,
     ) -> Result<u32, Defect> {
-        if value == 0 {
-            return Ok(0);
+        let visit = |slot, word| {
+            let page = table.base + (u64::from(slot) << Self::MODE.page_shift(table.level));
+            Visit { table, slot, word, page }
+        };
+        if table.level == 1 {
+            Self::MODE.scan(words, load, |slot, word| self.visit_page(walk, &visit(slot, word)))
+        } else {
+            Self::MODE.scan(words, load, |slot, word| self.visit_table(walk, &visit(slot, word)))
         }
-        let count = Self::MODE.entries_per_word;
-        if count == 1 {
-            self.visit_entry(walk, table, index, value)?;
-            return Ok(1);
-        }
-        let mut used = 0;
-        for half in 0..count {
-            let word = value >> (32 * half) & 0xFFFF_FFFF;
-            if word != 0 {
-                self.visit_entry(walk, table, index * count + half, word)?;
-                used += 1;
-            }
-        }
-        Ok(used)
     }
 
-    fn visit_entry(
-        &mut self,
-        walk: &mut Walk<'_>,
-        table: Table,
-        slot: u32,
-        word: u64,
-    ) -> Result<(), Defect> {
+    /// Visits the entry of a page.
+    #[inline(always)]
+    fn visit_page(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
         let mode = Self::MODE;
-        let shift = mode.page_shift(table.level);
-        let page = table.base + (u64::from(slot) << shift);
-        let user = page <= mode.last_user_page && table.level <= mode.self_map_level;
-        let part = if user { Part::User } else { Part::Own };
-        let visit = Visit { table, slot, word, page, part };
-        let form = Defect::EntryForm { place: place(walk.space, visit), word };
-        if table.level == mode.levels && slot >= mode.root_entries {
-            return Err(form);
+        if visit.page > mode.last_user_page {
+            return self.visit_list_page(walk, visit);
         }
-        if table.level == mode.self_map_level && mode.is_table_page(page) {
-            return self.check_self_map(walk, visit);
-        }
-        match part {
-            Part::User => self.advance_descriptor(walk, visit)?,
-            Part::Own if self.is_own(walk, visit) => {}
-            Part::Own => return Err(form),
-        }
-        match mode.decode(word) {
-            Word::Valid { pfn } => self.visit_valid(walk, visit, pfn),
-            Word::Transition { pfn } if user => self.visit_transition(walk, visit, pfn),
-            Word::PageFile { file, slot, protection } if user => {
+        self.advance_descriptor(walk, visit, visit.page)?;
+        let word = mode.decode(visit.word);
+        let template = match word {
+            Word::Valid { pfn } => {
+                let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
+                self.scratch.tallies[visit.table.frame].inside += 1;
+                self.scratch.tallies[index].mappings += 1;
+                self.check_working_set_entry(walk, visit, index, visit.page, Part::User)?;
+                None
+            }
+            Word::Transition { pfn } => {
+                let (form, usage) = (Form::Transition, FrameUse::Private);
+                let index = self.check_named(walk, visit, pfn, form, usage)?;
+                self.scratch.tallies[visit.table.frame].inside += 1;
+                self.scratch.tallies[index].transitions += 1;
+                None
+            }
+            Word::PageFile { file, slot, protection } => {
                 let owner = || SlotOwner::Entry(place(walk.space, visit));
                 self.scratch.claims.claim(self.manager, file, slot, owner)?;
-                if table.level == 1 {
-                    self.count_page(walk, Some(protection));
-                    Ok(())
-                } else {
-                    self.visit_absent(walk, visit, file, slot)
-                }
+                Some(protection)
             }
-            Word::DemandZero { protection } if user && table.level == 1 => {
-                self.scratch.descriptors[walk.descriptor].note(Some(protection));
-                Ok(())
+            Word::DemandZero { protection } => Some(protection),
+            Word::Zero | Word::Prototype => return Err(form(walk, visit)),
+        };
+        // A page of the user, wherever it is.
+        walk.census.private_pages += u64::from(!matches!(word, Word::DemandZero { .. }));
+        self.scratch.descriptors[walk.descriptor].note(template);
+        Ok(())
+    }
+
+    /// Visits the entry of a page of the working-set list.
+    fn visit_list_page(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
+        match Self::MODE.decode(visit.word) {
+            Word::Valid { pfn } if self.is_own(walk, visit) => {
+                let usage = FrameUse::WorkingSetList;
+                let index = self.check_named(walk, visit, pfn, Form::Valid, usage)?;
+                self.count_valid(visit, index, Part::Own);
+                self.check_working_set_entry(walk, visit, index, visit.page, Part::Own)
             }
-            _ => Err(form),
+            _ => Err(form(walk, visit)),
+        }
+    }
+
+    /// Visits the entry of a table.
+    fn visit_table(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
+        let mode = Self::MODE;
+        let level = visit.table.level;
+        if level == mode.levels && visit.slot >= mode.root_entries {
+            return Err(form(walk, visit));
+        }
+        if level == mode.self_map_level && mode.is_table_page(visit.page) {
+            return self.check_self_map(walk, visit);
+        }
+        let user = visit.page <= mode.last_user_page && level <= mode.self_map_level;
+        if user {
+            let last = visit.page + (1 << mode.page_shift(level)) - 1;
+            self.advance_descriptor(walk, visit, last)?;
+        } else if !self.is_own(walk, visit) {
+            return Err(form(walk, visit));
+        }
+        let part = if user { Part::User } else { Part::Own };
+        match mode.decode(visit.word) {
+            Word::Valid { pfn } => self.visit_mapped(walk, visit, pfn, part),
+            Word::Transition { pfn } if user => self.visit_trimmed(walk, visit, pfn),
+            Word::PageFile { file, slot, .. } if user => {
+                let owner = || SlotOwner::Entry(place(walk.space, visit));
+                self.scratch.claims.claim(self.manager, file, slot, owner)?;
+                self.visit_absent(walk, visit, file, slot)
+            }
+            _ => Err(form(walk, visit)),
         }
     }
 
     /// Whether an entry of the system's part is one that a space has: on the way to the
     /// working-set list, of the list or of its hash, or in the root of PAE.
-    fn is_own(&self, walk: &Walk<'_>, visit: Visit) -> bool {
+    fn is_own(&self, walk: &Walk<'_>, visit: &Visit<'_>) -> bool {
         let mode = Self::MODE;
-        let Visit { table, slot, page, .. } = visit;
+        let Visit { table, slot, page, .. } = *visit;
         if table.level > 1 {
             let shift = mode.page_shift(table.level);
             return table.level > mode.self_map_level || page >> shift == mode.list_page >> shift;
@@ -276,10 +295,15 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         number < walk.list.pages.len() as u64 || slot >= mode.entries() - walk.list.hash_pages
     }
 
-    /// Goes on to the descriptor of a page, or for the entry of a table to one of those it
-    /// covers; there must be one.
-    fn advance_descriptor(&self, walk: &mut Walk<'_>, visit: Visit) -> Result<(), Defect> {
-        let last = visit.page + (1 << Self::MODE.page_shift(visit.table.level)) - 1;
+    /// Goes on to the descriptor of a page, or for the entry of a table, which maps pages up to
+    /// `last`, to one of those it covers; there must be one.
+    #[inline]
+    fn advance_descriptor(
+        &self,
+        walk: &mut Walk<'_>,
+        visit: &Visit<'_>,
+        last: u64,
+    ) -> Result<(), Defect> {
         let descriptors = &self.scratch.descriptors;
         while descriptors.get(walk.descriptor).is_some_and(|vad| vad.end < visit.page) {
             walk.descriptor += 1;
@@ -290,34 +314,25 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         }
     }
 
-    /// Counts a page of the user, wherever it is.
-    fn count_page(&mut self, walk: &mut Walk<'_>, protection: Option<u8>) {
-        walk.census.private_pages += 1;
-        self.scratch.descriptors[walk.descriptor].note(protection);
-    }
-
     /// The position of the frame an entry names, when there is one, it is used as such an entry
     /// wants, and it names the entry in turn.
+    #[inline]
     fn check_named(
         &self,
         walk: &Walk<'_>,
-        visit: Visit,
+        visit: &Visit<'_>,
         pfn: Pfn,
         form: Form,
+        wanted: FrameUse,
     ) -> Result<usize, Defect> {
-        let place = place(walk.space, visit);
+        let place = || place(walk.space, visit);
         if visit.table.residence != Residence::Mapped {
-            return Err(Defect::TrimmedTable { place, word: visit.word });
+            return Err(Defect::TrimmedTable { place: place(), word: visit.word });
         }
         let Some(index) = self.scratch.index(pfn) else {
-            return Err(Defect::NoSuchFrame(place, pfn));
+            return Err(Defect::NoSuchFrame(place(), pfn));
         };
         let frame = &self.scratch.frames[index];
-        let wanted = match (visit.table.level, visit.part) {
-            (1, Part::User) => FrameUse::Private,
-            (1, Part::Own) => FrameUse::WorkingSetList,
-            _ => FrameUse::PageTable,
-        };
         let there = match (form, frame.location) {
             (Form::Valid, location) => location == PageLocation::Active,
             (
@@ -331,69 +346,59 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         };
         if !there || frame.usage != wanted {
             let (location, usage) = (frame.location, frame.usage);
-            return Err(Defect::EntryFrame { place, pfn, form, location, usage });
+            return Err(Defect::EntryFrame { place: place(), pfn, form, location, usage });
         }
-        if frame.container != place.entry {
-            return Err(Defect::Container { place, pfn, found: frame.container });
+        if frame.container != entry(visit) {
+            return Err(Defect::Container { place: place(), pfn, found: frame.container });
         }
         Ok(index)
     }
 
-    fn count_inside(&mut self, table: Pfn) {
-        if let Some(index) = self.scratch.index(table) {
-            self.scratch.tallies[index].inside += 1;
-        }
+    /// Counts a valid entry.
+    fn count_valid(&mut self, visit: &Visit<'_>, named: usize, part: Part) {
+        self.scratch.tallies[visit.table.frame].inside += 1;
+        let tally = &mut self.scratch.tallies[named];
+        tally.mappings += 1;
+        tally.permanent |= part == Part::Own;
     }
 
-    fn visit_valid(&mut self, walk: &mut Walk<'_>, visit: Visit, pfn: Pfn) -> Result<(), Defect> {
-        let index = self.check_named(walk, visit, pfn, Form::Valid)?;
-        self.count_inside(visit.table.pfn);
-        let tally = &mut self.scratch.tallies[index];
-        tally.mappings += 1;
-        tally.permanent |= visit.part == Part::Own;
+    /// Visits a table that is mapped.
+    fn visit_mapped(
+        &mut self,
+        walk: &mut Walk<'_>,
+        visit: &Visit<'_>,
+        pfn: Pfn,
+        part: Part,
+    ) -> Result<(), Defect> {
+        let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::PageTable)?;
+        self.count_valid(visit, index, part);
         let level = visit.table.level;
-        if level == 1 {
-            self.check_working_set_entry(walk, visit, index, visit.page)?;
-            if visit.part == Part::User {
-                self.count_page(walk, None);
-            }
-            return Ok(());
-        }
         let seen = Self::MODE.table_page(visit.page, level - 1);
-        self.check_working_set_entry(walk, visit, index, seen)?;
+        self.check_working_set_entry(walk, visit, index, seen, part)?;
         if level == 2 && pfn == walk.list.table {
             walk.census.list_tables += 1;
         }
-        self.walk_table(walk, self.child(visit, pfn, Residence::Mapped))
+        self.walk_table(walk, &child(visit, pfn, index, Residence::Mapped))
     }
 
-    fn child(&self, visit: Visit, pfn: Pfn, residence: Residence) -> Table {
-        let shift = Self::MODE.page_shift(visit.table.level);
-        let base = visit.table.base + (u64::from(visit.slot) << shift);
-        Table { pfn, level: visit.table.level - 1, base, residence }
-    }
-
-    fn visit_transition(
+    /// Visits a table that is in memory and not mapped.
+    fn visit_trimmed(
         &mut self,
         walk: &mut Walk<'_>,
-        visit: Visit,
+        visit: &Visit<'_>,
         pfn: Pfn,
     ) -> Result<(), Defect> {
-        let index = self.check_named(walk, visit, pfn, Form::Transition)?;
-        self.count_inside(visit.table.pfn);
+        let index = self.check_named(walk, visit, pfn, Form::Transition, FrameUse::PageTable)?;
+        self.scratch.tallies[visit.table.frame].inside += 1;
         self.scratch.tallies[index].transitions += 1;
-        if visit.table.level == 1 {
-            self.count_page(walk, None);
-            return Ok(());
-        }
-        let frame = self.scratch.frames[index];
+        let frame = &self.scratch.frames[index];
         let filled =
             !frame.flags.intersects(FrameFlags::READ_IN_PROGRESS | FrameFlags::IN_PAGE_ERROR);
         match Self::MODE.decode(frame.original) {
             Word::PageFile { file, slot, .. } if !filled => {
                 self.visit_absent(walk, visit, file, slot)
             }
-            _ => self.walk_table(walk, self.child(visit, pfn, Residence::Trimmed)),
+            _ => self.walk_table(walk, &child(visit, pfn, index, Residence::Trimmed)),
         }
     }
 
@@ -401,17 +406,14 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     fn visit_absent(
         &mut self,
         walk: &mut Walk<'_>,
-        visit: Visit,
+        visit: &Visit<'_>,
         file: PagingFileNumber,
         slot: u32,
     ) -> Result<(), Defect> {
         let residence = Residence::Absent { slot: visit.slot };
-        let table = self.child(visit, visit.table.pfn, residence);
+        let table = child(visit, visit.table.pfn, visit.table.frame, residence);
         if let Some(words) = self.circumstances.read_slot.and_then(|read| read(file, slot)) {
-            for (index, &value) in (0..).zip(&words) {
-                self.visit_word(walk, table, index, value)?;
-            }
-            return Ok(());
+            return self.visit_entries(walk, &table, &words, |&word| word).map(drop);
         }
         let shift = Self::MODE.page_shift(visit.table.level);
         self.scratch.claims.hide(1 << shift);
@@ -427,7 +429,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 
     /// A self-map entry names the root, or in PAE the directory that the root's entry names.
-    fn check_self_map(&mut self, walk: &mut Walk<'_>, visit: Visit) -> Result<(), Defect> {
+    fn check_self_map(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
         let mode = Self::MODE;
         let place = place(walk.space, visit);
         let whole = mode.self_map_level == mode.levels;
@@ -446,7 +448,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::NoSuchFrame(place, expected));
         };
         walk.census.self_map_entries += 1;
-        self.count_inside(visit.table.pfn);
+        self.scratch.tallies[visit.table.frame].inside += 1;
         self.scratch.tallies[index].mappings += 1;
         if !whole {
             return Ok(());
@@ -456,7 +458,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::Container { place, pfn: expected, found });
         }
         let seen = mode.table_page(visit.page, mode.levels);
-        self.check_working_set_entry(walk, visit, index, seen)
+        self.check_working_set_entry(walk, visit, index, seen, Part::Own)
     }
 
     /// The page that is seen at `page` has its entry in the working set: the one its frame
@@ -464,14 +466,15 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     fn check_working_set_entry(
         &self,
         walk: &mut Walk<'_>,
-        visit: Visit,
+        visit: &Visit<'_>,
         frame: usize,
         page: u64,
+        part: Part,
     ) -> Result<(), Defect> {
-        let (manager, list) = (self.manager, walk.list);
+        let list = walk.list;
         let hint = self.scratch.frames[frame].u1;
         let maps = |index| {
-            list.entry(manager, index)
+            list.entry(index)
                 .filter(|entry| entry.is_valid() && entry.page().get() == page)
                 .map(|entry| (index, entry))
         };
@@ -482,7 +485,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::NoWorkingSetEntry { place, pfn, index: hint });
         };
         let locked = entry.is_locked();
-        if locked != (index < list.first_dynamic) || (visit.part == Part::Own && !locked) {
+        if locked != (index < list.first_dynamic) || (part == Part::Own && !locked) {
             return Err(Defect::PermanentEntry { space: walk.space, index });
         }
         let census = &mut walk.census;
@@ -494,12 +497,30 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 }
 
-/// Where an entry is.
-fn place(space: AddressSpaceId, visit: Visit) -> Place {
+/// The table an entry names.
+fn child(visit: &Visit<'_>, pfn: Pfn, frame: usize, residence: Residence) -> Table {
+    Table { pfn, frame, level: visit.table.level - 1, base: visit.page, residence }
+}
+
+/// Where an entry lies, as the frame it names has it.
+#[inline]
+fn entry(visit: &Visit<'_>) -> EntryRef {
     let slot = match visit.table.residence {
         Residence::Absent { slot } => slot,
         Residence::Mapped | Residence::Trimmed => visit.slot,
     };
-    let entry = EntryRef { table: visit.table.pfn, slot: Slot::from_low_bits(u64::from(slot)) };
-    Place { space, entry, level: visit.table.level, va: address_of(visit.page) }
+    EntryRef { table: visit.table.pfn, slot: Slot::from_low_bits(u64::from(slot)) }
+}
+
+/// Where an entry is.
+#[cold]
+fn place(space: AddressSpaceId, visit: &Visit<'_>) -> Place {
+    let (level, va) = (visit.table.level, address_of(visit.page));
+    Place { space, entry: entry(visit), level, va }
+}
+
+/// An entry in a form its place does not have.
+#[cold]
+fn form(walk: &Walk<'_>, visit: &Visit<'_>) -> Defect {
+    Defect::EntryForm { place: place(walk.space, visit), word: visit.word }
 }

@@ -13,12 +13,14 @@ use ntmm::working_set::header::HEADER_WORDS;
 use ntmm_pte::Pfn;
 use ntmm_sync::atomic::Ordering;
 
-use super::decode::WORDS;
 use super::defect::{Defect, Figure};
 use super::tables::Census;
 
 /// A link that names no entry (WSLE_NULL_INDEX).
 const END: u32 = u32::MAX;
+
+/// Free entries compared at a time.
+const RUN: usize = 16;
 
 /// A working-set list, read through the frames the tables have for it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct List {
     pub(super) table: Pfn,
     /// Its frames.
     pub(super) pages: Vec<Pfn>,
+    /// A picture of its entries.
+    pub(super) words: Vec<u64>,
     /// Pages of the hash, at the end of the table.
     pub(super) hash_pages: u32,
     pub(super) entries: u32,
@@ -35,30 +39,32 @@ pub(super) struct List {
 
 impl Default for List {
     fn default() -> Self {
-        Self { table: Pfn::new(0), pages: Vec::new(), hash_pages: 0, entries: 0, first_dynamic: 0 }
+        let (pages, words) = (Vec::new(), Vec::new());
+        Self { table: Pfn::new(0), pages, words, hash_pages: 0, entries: 0, first_dynamic: 0 }
     }
 }
 
 impl List {
+    /// Takes the picture of the entries from the pages.
+    pub(super) fn read<P: Platform>(&mut self, manager: &Manager<P>) {
+        let mut skipped = HEADER_WORDS as usize;
+        for &page in &self.pages {
+            let words = &manager.platform().frame(page)[skipped..];
+            let wanted = words.len().min(self.entries as usize - self.words.len());
+            self.words.extend(words[..wanted].iter().map(|word| word.load(Ordering::Relaxed)));
+            skipped = 0;
+        }
+    }
+
     /// Entry `index`, if it exists.
     #[inline]
-    pub(super) fn entry<P: Platform>(
-        &self,
-        manager: &Manager<P>,
-        index: u32,
-    ) -> Option<WorkingSetEntry> {
-        if index >= self.entries {
-            return None;
-        }
-        let number = (HEADER_WORDS + index) as usize;
-        let frame = manager.platform().frame(*self.pages.get(number / WORDS)?);
-        Some(WorkingSetEntry::from_word(frame[number % WORDS].load(Ordering::Relaxed)))
+    pub(super) fn entry(&self, index: u32) -> Option<WorkingSetEntry> {
+        self.words.get(index as usize).map(|&word| WorkingSetEntry::from_word(word))
     }
 }
 
 /// Checks the list of a space whose tables have been walked.
 pub(super) fn check<P: Platform>(
-    manager: &Manager<P>,
     space: &SpaceView<'_, P>,
     list: &List,
     census: &Census,
@@ -66,12 +72,12 @@ pub(super) fn check<P: Platform>(
     let header = space.header();
     let id = space.space();
     for index in 0..list.first_dynamic {
-        let entry = list.entry(manager, index);
+        let entry = list.entry(index);
         if entry.is_none_or(|entry| !entry.is_valid() || !entry.is_locked()) {
             return Err(Defect::PermanentEntry { space: id, index });
         }
     }
-    let free = count_free(manager, space, list)?;
+    let free = count_free(space, list)?;
     let figures = [
         (Figure::WorkingSetSize, census.in_use, header.size()),
         (Figure::Entries, census.in_use + free, list.entries),
@@ -90,37 +96,39 @@ pub(super) fn check<P: Platform>(
 
 /// Follows the free list; returns its length.
 ///
-/// Most of a free list are entries that link to the one behind them. A run of these is read
-/// without waiting for each link before the next is loaded.
-fn count_free<P: Platform>(
-    manager: &Manager<P>,
-    space: &SpaceView<'_, P>,
-    list: &List,
-) -> Result<u32, Defect> {
+/// Most of a free list are entries that link to the one behind them, which are passed over
+/// several at a time.
+fn count_free<P: Platform>(space: &SpaceView<'_, P>, list: &List) -> Result<u32, Defect> {
     let id = space.space();
     let mut index = space.header().first_free();
     let mut length = 0;
     while index != END {
-        let number = (HEADER_WORDS + index) as usize;
-        let page = list.pages.get(number / WORDS);
         // A list longer than there are entries runs in a ring.
-        let Some(&page) = page.filter(|_| index < list.entries && length < list.entries) else {
+        let entry = list.entry(index).filter(|entry| length < list.entries && !entry.is_valid());
+        let Some(entry) = entry else {
             return Err(Defect::FreeEntry { space: id, index });
         };
-        let words = manager.platform().frame(page);
-        for word in &words[number % WORDS..] {
-            let entry = WorkingSetEntry::from_word(word.load(Ordering::Relaxed));
-            if entry.is_valid() {
-                return Err(Defect::FreeEntry { space: id, index });
-            }
-            length += 1;
-            let next = entry.next_free().unwrap_or(END);
-            let run = next == index + 1;
-            index = next;
-            if !run {
-                break;
-            }
-        }
+        length += 1;
+        let next = entry.next_free().unwrap_or(END);
+        let run = if next == index + 1 { run_length(list, next) } else { 0 };
+        length += run;
+        index = next + run;
     }
     Ok(length)
+}
+
+/// A number of entries from `first` on that each are free and link to the one behind them.
+fn run_length(list: &List, first: u32) -> u32 {
+    let words = list.words.get(first as usize..).unwrap_or_default();
+    let mut length = 0;
+    for several in words.chunks_exact(RUN) {
+        let links = (first + length + 1..).zip(several);
+        let differences = links
+            .fold(0, |bits, (next, &word)| bits | (word ^ WorkingSetEntry::free(next).to_word()));
+        if differences != 0 {
+            break;
+        }
+        length += RUN as u32;
+    }
+    length
 }
