@@ -16,14 +16,14 @@ use ntmm_cli::arguments::Paging;
 use ntmm_cli::run::feed::{Feed, Step};
 use ntmm_cli::run::observer::Observer;
 use ntmm_cli::run::paging_file::{FileSize, PagingDisk};
-use ntmm_cli::run::session::{Session, Setup};
+use ntmm_cli::run::playback::{Playback, Setup};
 use ntmm_cli::run::source::Source;
 use ntmm_machine::{Clock, MemoryDisk};
 use ntmm_pte::{Amd64, Bytes, Pages, Va};
 use ntmm_trace::{AccessKind, CompactWriter, PAGE_SIZE, Program, Reference, WindowPages};
 
 /// A machine with so many MiB of memory.
-fn session(mebibytes: u64) -> Session<Amd64> {
+fn playback(mebibytes: u64) -> Playback<Amd64> {
     let size = Pages::new(32_768);
     let setup = Setup {
         ram: Bytes::new(mebibytes << 20).to_pages_rounded_down(),
@@ -36,19 +36,19 @@ fn session(mebibytes: u64) -> Session<Amd64> {
     let clock = Clock::new();
     let observer = Observer::new(clock.clone(), None, None).expect("no file");
     let disk = PagingDisk { disk: Box::new(MemoryDisk::new(size)), name: "memory".to_owned() };
-    Session::boot(setup, clock, observer, disk).expect("boots")
+    Playback::boot(setup, clock, observer, disk).expect("boots")
 }
 
 /// Host time of a replay, as the program reports it.
-fn replay(mut session: Session<Amd64>) -> Duration {
-    let figures = session.replay(&mut |_| Ok(())).expect("replays");
+fn replay(mut playback: Playback<Amd64>) -> Duration {
+    let figures = playback.replay(&mut |_| Ok(())).expect("replays");
     Duration::from_secs_f64(figures.seconds)
 }
 
 fn replay_source(source: &Source) -> Duration {
-    let mut session = session(64);
-    session.load(source).expect("loads");
-    replay(session)
+    let mut playback = playback(64);
+    playback.load(source).expect("loads");
+    replay(playback)
 }
 
 fn traces() -> PathBuf {
@@ -92,12 +92,12 @@ fn record(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
                 let run = |_| {
-                    let mut session = session(2);
+                    let mut playback = playback(2);
                     let feed = Feed::ready(steps.clone());
-                    session
+                    playback
                         .add_process("bench", "bench", &header.regions, |_| Ok(feed))
                         .expect("loads");
-                    replay(session)
+                    replay(playback)
                 };
                 (0..times).map(run).sum()
             });

@@ -9,7 +9,7 @@
 //! | [`process`] | a process, and the verdict on the run |
 //! | [`replay`], [`sweep`] | the simulated threads |
 //! | [`paging_file`] | the file below, its size and errors |
-//! | [`session`] | the machine from boot to the last page given back |
+//! | [`playback`] | the machine from boot to the last page given back |
 //! | [`observer`], [`watch`], [`samples`] | what is seen meanwhile |
 //! | [`figures`], [`summary`] | what came of it |
 
@@ -18,11 +18,11 @@ pub mod figures;
 pub mod observer;
 pub mod paging_file;
 pub mod placement;
+pub mod playback;
 pub mod process;
 pub mod progress;
 pub mod replay;
 pub mod samples;
-pub mod session;
 pub mod shadow;
 pub mod source;
 pub mod summary;
@@ -46,9 +46,9 @@ use crate::report;
 use figures::Figures;
 use observer::Observer;
 use paging_file::FileSize;
+use playback::{Playback, Setup};
 use progress::{Bar, Visibility};
 use samples::Samples;
-use session::{Session, Setup};
 use source::Source;
 use watch::Watch;
 
@@ -136,15 +136,15 @@ fn run_in<M: Hardware>(
     let clock = Clock::new();
     let observer = Observer::new(clock.clone(), outputs.events, arguments.watch)?;
     let disk = paging_file::create(arguments.pagefile.as_deref(), setup.file)?;
-    let mut session = Session::<M>::boot(setup, clock, observer, disk)?;
+    let mut playback = Playback::<M>::boot(setup, clock, observer, disk)?;
     for source in sources {
-        session.load(source)?;
+        playback.load(source)?;
     }
-    let mut watches = watches(&session, arguments.watch)?;
-    let mut look = |session: &Session<M>, bar: &mut Bar| {
-        session.observer().check()?;
-        bar.step(|| session.progress());
-        let manager = session.simulation().manager();
+    let mut watches = watches(&playback, arguments.watch)?;
+    let mut look = |playback: &Playback<M>, bar: &mut Bar| {
+        playback.observer().check()?;
+        bar.step(|| playback.progress());
+        let manager = playback.simulation().manager();
         for watch in &mut watches {
             let text = watch.look(manager);
             if !text.is_empty() {
@@ -155,17 +155,17 @@ fn run_in<M: Hardware>(
     };
     let mut samples = outputs.report.is_some().then(Samples::default);
     bar.begin("replay");
-    let mut figures = session.replay(&mut |session| {
+    let mut figures = playback.replay(&mut |playback| {
         if let Some(samples) = &mut samples {
-            samples.look(session.simulation().manager());
+            samples.look(playback.simulation().manager());
         }
-        look(session, &mut bar)
+        look(playback, &mut bar)
     })?;
     bar.begin("compare");
-    session.sweep(&mut figures, &mut |session| look(session, &mut bar))?;
+    playback.sweep(&mut figures, &mut |playback| look(playback, &mut bar))?;
     drop(bar);
-    session.unload()?;
-    session.observer().keep()?;
+    playback.unload()?;
+    playback.observer().keep()?;
     if let (Some(mut file), Some(samples)) = (outputs.report, samples) {
         let page = report::page(&figures, &samples);
         file.write_all(page.as_bytes()).map_err(|error| file.failure(error))?;
@@ -175,11 +175,11 @@ fn run_in<M: Hardware>(
 }
 
 /// The watches of `--watch`: one for each process that has memory there.
-fn watches<M: Hardware>(session: &Session<M>, va: Option<Va>) -> Result<Vec<Watch>, Failure> {
+fn watches<M: Hardware>(playback: &Playback<M>, va: Option<Va>) -> Result<Vec<Watch>, Failure> {
     let Some(va) = va else {
         return Ok(Vec::new());
     };
-    let processes = session.processes().iter().map(|process| process.borrow());
+    let processes = playback.processes().iter().map(|process| process.borrow());
     let having = processes.filter(|process| process.placement.contains(va));
     let watches: Vec<Watch> =
         having.map(|process| Watch::new(process.name.to_string(), process.space, va)).collect();

@@ -9,7 +9,7 @@ use super::feed::{Feed, Step};
 use super::figures::Figures;
 use super::observer::Observer;
 use super::paging_file::{FileSize, PagingDisk};
-use super::session::{Session, Setup};
+use super::playback::{Playback, Setup};
 use crate::arguments::Paging;
 use crate::failure::Failure;
 
@@ -56,11 +56,11 @@ fn run<M: ntmm_machine::Hardware>(
     let clock = Clock::new();
     let observer = Observer::new(clock.clone(), None, None)?;
     let disk = PagingDisk { disk: Box::new(disk), name: "test disk".to_owned() };
-    let mut session = Session::<M>::boot(setup, clock, observer, disk)?;
-    session.add_process("test", "test", &regions(), |_| Ok(Feed::ready(steps(12))))?;
-    let mut figures = session.replay(&mut |_| Ok(()))?;
-    session.sweep(&mut figures, &mut |_| Ok(()))?;
-    session.unload()?;
+    let mut playback = Playback::<M>::boot(setup, clock, observer, disk)?;
+    playback.add_process("test", "test", &regions(), |_| Ok(Feed::ready(steps(12))))?;
+    let mut figures = playback.replay(&mut |_| Ok(()))?;
+    playback.sweep(&mut figures, &mut |_| Ok(()))?;
+    playback.unload()?;
     Ok(figures)
 }
 

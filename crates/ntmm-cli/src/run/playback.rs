@@ -1,8 +1,8 @@
 //! A run from switching the machine on to giving the last page back.
 //!
-//! [`Session::boot`] builds the machine, [`Session::load`] makes a process of each trace,
-//! [`Session::replay`] runs the traces, [`Session::sweep`] compares every page, and
-//! [`Session::unload`] deletes the processes and sees that nothing stays committed.
+//! [`Playback::boot`] builds the machine, [`Playback::load`] makes a process of each trace,
+//! [`Playback::replay`] runs the traces, [`Playback::sweep`] compares every page, and
+//! [`Playback::unload`] deletes the processes and sees that nothing stays committed.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -63,7 +63,7 @@ impl Paging {
 }
 
 /// A machine with processes.
-pub struct Session<M: Hardware> {
+pub struct Playback<M: Hardware> {
     setup: Setup,
     simulation: Simulation<M, Observer>,
     processes: Vec<SharedProcess>,
@@ -73,7 +73,7 @@ pub struct Session<M: Hardware> {
     committed: Pages,
 }
 
-impl<M: Hardware> Session<M> {
+impl<M: Hardware> Playback<M> {
     /// Switches the machine on and gives it a paging file.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl<M: Hardware> Session<M> {
     /// the references that `feed` yields for them.
     ///
     /// # Errors
-    /// As [`Session::load`].
+    /// As [`Playback::load`].
     pub fn add_process(
         &mut self,
         program: &str,
@@ -235,7 +235,7 @@ impl<M: Hardware> Session<M> {
     /// Compares every page of every process and adds what came of it to the figures.
     ///
     /// # Errors
-    /// As [`Session::replay`].
+    /// As [`Playback::replay`].
     pub fn sweep(
         &mut self,
         figures: &mut Figures,
