@@ -18,7 +18,7 @@
 //! | 15 | Modified | soft fault | Active | `resolve_transition` |
 //! | 16 | Modified-no-write | writing allowed again | Modified | `release_modified_no_write` |
 //! | 17 | Zeroed, Free | page read started | Transition | `resolve_page_file` |
-//! | 18, 19 | Transition | read completes or fails | Active, Standby, Free | `complete_read`, `release_transfer` |
+//! | 18, 19 | Transition | read completes or fails | Active, Standby, Free | `complete_read`, `release_read` |
 //! | 20 | Active | removal requested | Bad | `drop_reference` |
 //! | 21 | Transition | last lock dropped | Standby, Modified | `drop_reference` |
 //!

@@ -60,6 +60,9 @@ pub trait Mmu {
     /// Starts removing translations of `scope` from every processor that runs, or may still
     /// hold translations of, that address space. The ticket tells when all have done so. A
     /// machine with one processor flushes at once and returns an acknowledged ticket.
+    ///
+    /// When a flush that was not acknowledged at once becomes so, the host wakes
+    /// [`WaitKey::Flush`] for its ticket and steps [`Engine::Retire`], which gives the frames back.
     fn flush(&self, scope: FlushScope<'_>) -> FlushTicket;
 
     /// Whether every processor has acknowledged the flush. Once true it stays true.
