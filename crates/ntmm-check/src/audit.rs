@@ -34,6 +34,8 @@ mod working_set;
 pub use defect::{Chain, Defect, Figure, Form, FrameCount, Place, Presence, SlotOwner};
 pub use teardown::{Baseline, audit_teardown};
 
+use std::rc::Rc;
+
 use ntmm::inspect::{FrameView, SpaceView};
 use ntmm::platform::Platform;
 use ntmm::{AddressSpaceId, Manager};
@@ -47,7 +49,7 @@ use working_set::List;
 
 /// Contents of a page of a paging file, where the machine can give them: needed to see what
 /// page tables that are not in memory hold.
-pub type ReadSlot<'a> = dyn Fn(PagingFileNumber, u32) -> Option<[u64; WORDS]> + 'a;
+pub type ReadSlot<'a> = dyn Fn(PagingFileNumber, u32) -> Option<Rc<[u64; WORDS]>> + 'a;
 
 /// What the caller knows of operations that are between two steps.
 #[derive(Clone, Copy, Default)]
@@ -79,7 +81,7 @@ impl Default for PendingCommit {
 /// How much of what is too large to be checked every time an audit looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// A few zeroed frames and slots, others each time.
+    /// A few zeroed frames, others each time.
     #[default]
     Sample,
     /// All of them.

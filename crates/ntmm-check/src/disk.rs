@@ -14,25 +14,29 @@ use crate::setup::Setup;
 
 const BYTES: usize = PAGE_BYTES as usize;
 
-/// A page as the auditor wants it.
+/// A page, as the auditor wants it.
 pub(crate) type Words = [u64; BYTES / 8];
+
+/// A page that has been written, which the auditor may look at while it is being replaced.
+type Page = Rc<Words>;
 
 /// What a paging file holds, and how many of the next transfers fail.
 #[derive(Debug)]
 pub(crate) struct PagingFile {
-    pages: RefCell<Vec<Option<Box<[u8]>>>>,
+    pages: RefCell<Vec<Page>>,
     failing: Cell<u32>,
     failed_reads: Cell<u32>,
     /// What pages held before they were last written, where reads may be stale.
-    stale: RefCell<BTreeMap<usize, Option<Box<[u8]>>>>,
+    stale: RefCell<BTreeMap<usize, Page>>,
     sabotage: Option<Sabotage>,
     random: RefCell<Random>,
 }
 
 impl PagingFile {
     pub(crate) fn new(setup: &Setup) -> Rc<Self> {
+        let zeroes = Rc::new([0; BYTES / 8]);
         Rc::new(Self {
-            pages: RefCell::new((0..setup.paging_file).map(|_| None).collect()),
+            pages: RefCell::new(vec![zeroes; setup.paging_file as usize]),
             failing: Cell::new(0),
             failed_reads: Cell::new(0),
             stale: RefCell::default(),
@@ -52,15 +56,8 @@ impl PagingFile {
     }
 
     /// The words of a slot.
-    pub(crate) fn slot(&self, number: u32) -> Option<Words> {
-        let pages = self.pages.borrow();
-        let mut words = [0; BYTES / 8];
-        if let Some(page) = pages.get(number as usize)? {
-            for (word, bytes) in words.iter_mut().zip(page.chunks_exact(8)) {
-                *word = u64::from_le_bytes(bytes.try_into().ok()?);
-            }
-        }
-        Some(words)
+    pub(crate) fn slot(&self, number: u32) -> Option<Page> {
+        self.pages.borrow().get(number as usize).map(Rc::clone)
     }
 
     /// Whether the disk is broken in this way and shows it now.
@@ -93,9 +90,10 @@ impl Disk for PagingDisk {
         for (number, chunk) in (first as usize..).zip(buffer.chunks_exact_mut(BYTES)) {
             let page = pages.get(number).ok_or(NtStatus::END_OF_FILE)?;
             let before = stale.get(&number).filter(|_| self.0.sabotaged(Saboteur::StaleRead));
-            match before.unwrap_or(page) {
-                Some(page) => chunk.copy_from_slice(page),
-                None => chunk.fill(0),
+            for (bytes, word) in
+                chunk.as_chunks_mut().0.iter_mut().zip(before.unwrap_or(page).iter())
+            {
+                *bytes = word.to_le_bytes();
             }
         }
         Ok(())
@@ -112,7 +110,9 @@ impl Disk for PagingDisk {
             if self.0.sabotaged(Saboteur::DroppedWrite) {
                 continue;
             }
-            let before = page.replace(chunk.into());
+            let words = chunk.as_chunks().0;
+            let written = Rc::new(std::array::from_fn(|word| u64::from_le_bytes(words[word])));
+            let before = std::mem::replace(page, written);
             if self.0.sabotage.is_some() {
                 self.0.stale.borrow_mut().insert(number, before);
             }

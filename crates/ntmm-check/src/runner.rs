@@ -41,7 +41,7 @@ use crate::world::World;
 const ENDLESS: u64 = 5_000_000;
 
 /// In a plain machine looking for stale translations is a search: only every so many audits.
-const PLAIN_SEARCH: u64 = 64;
+const PLAIN_SEARCH: u64 = 256;
 
 /// Which of the manager's ways a run went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -233,7 +233,7 @@ impl<Token: Copy> Transfers<Token> {
         let disk = &mut self.disks[request.transfer.file.0 as usize].disk;
         let moved = match request.transfer.direction {
             Direction::Read => read(disk.as_mut(), &request, ram),
-            Direction::Write => write(disk.as_mut(), &request, ram),
+            Direction::Write => write(disk.as_mut(), &mut request, ram),
         };
         (request.movement == Movement::InTime).then(|| (request.token, request.fate.and(moved)))
     }
@@ -253,9 +253,9 @@ fn read<T>(disk: &mut dyn Disk, request: &Request<T>, ram: &Ram) -> Result<(), N
 }
 
 /// Writes the frames of a write, up to the tear when it fails.
-fn write<T>(disk: &mut dyn Disk, request: &Request<T>, ram: &Ram) -> Result<(), NtStatus> {
+fn write<T>(disk: &mut dyn Disk, request: &mut Request<T>, ram: &Ram) -> Result<(), NtStatus> {
     let length = request.transfer.frames.len() * FRAME_BYTES;
-    let mut buffer = request.early.clone();
+    let mut buffer = std::mem::take(&mut request.early);
     buffer.resize(length, 0);
     let splits = request.splits.iter().copied().chain(std::iter::repeat(0));
     let pages = buffer.chunks_exact_mut(FRAME_BYTES);

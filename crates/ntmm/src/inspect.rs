@@ -361,6 +361,13 @@ impl<P: Platform> Manager<P> {
         self.slot_is_used(file, slot)
     }
 
+    /// Which slots of a paging file are marked as used, 64 to a word, slot 0 in the lowest bit
+    /// of the first. Bits beyond the end of the file are clear; a file that does not exist has
+    /// no words.
+    pub fn paging_slot_words(&self, file: PagingFileNumber) -> impl Iterator<Item = u64> {
+        self.slot_words(file)
+    }
+
     /// Slots marked as used in a paging file, slot 0 included.
     #[must_use]
     pub fn paging_slots_marked(&self, file: PagingFileNumber) -> u32 {

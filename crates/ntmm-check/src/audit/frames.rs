@@ -1,7 +1,6 @@
 //! What each frame says of itself against all that refers to it: invariants 3, 4 and 7 of spec
 //! 3.13, the original entries of 3.3, and the question nobody else asks: who owns this frame?
 
-use ntmm::Manager;
 use ntmm::frames::entry::FrameFlags;
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::inspect::FrameView;
@@ -97,7 +96,6 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     /// Checks every frame, when all that refers to frames has been seen.
     pub(super) fn check_frames(&mut self) -> Result<(), Defect> {
         let (mut own, mut bitmaps) = (0, 0);
-        let manager = self.manager;
         let Scratch { frames, tallies, claims, .. } = &mut *self.scratch;
         for (frame, tally) in frames.iter().zip(tallies.iter()) {
             if is_plainly_free(frame, tally) {
@@ -113,7 +111,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 FrameUse::Manager => own += 1,
                 FrameUse::PagingFileBitmap => bitmaps += 1,
                 FrameUse::Private | FrameUse::PageTable => {
-                    Self::check_copy(manager, claims, frame, tally)?;
+                    Self::check_copy(claims, frame, tally)?;
                 }
                 FrameUse::Root | FrameUse::WorkingSetList => {
                     if !matches!(Self::MODE.decode(frame.original), Word::DemandZero { .. }) {
@@ -140,12 +138,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     /// whose only copy is in memory is modified; any other has a slot; the slot of a copy that
     /// is stale has been given back (spec 2.14).
     #[inline]
-    fn check_copy(
-        manager: &Manager<P>,
-        claims: &mut Claims,
-        frame: &FrameView,
-        tally: &Tally,
-    ) -> Result<(), Defect> {
+    fn check_copy(claims: &mut Claims, frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         if frame.location == PageLocation::Bad {
             return Ok(());
         }
@@ -153,7 +146,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let slot = match Self::MODE.decode(frame.original) {
             Word::PageFile { file, slot, .. } => {
                 let owner = || SlotOwner::Original(frame.pfn);
-                claims.claim(manager, file, slot, owner)?;
+                claims.claim(file, slot, owner)?;
                 Some(slot)
             }
             Word::DemandZero { .. } => None,

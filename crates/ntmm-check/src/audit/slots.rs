@@ -9,11 +9,8 @@ use ntmm::Manager;
 use ntmm::platform::Platform;
 use ntmm_pte::PagingFileNumber;
 
+use super::Audit;
 use super::defect::{Defect, SlotOwner};
-use super::{Audit, Depth};
-
-/// Slots whose marks are compared in one audit when it only samples.
-const MARK_SAMPLE: u32 = 32;
 
 /// The claims on each file.
 #[derive(Debug, Default)]
@@ -27,10 +24,10 @@ pub(super) struct Claims {
 #[derive(Debug)]
 struct FileClaims {
     file: PagingFileNumber,
-    size: u32,
     in_use: u64,
+    /// A picture of the file's bitmap.
+    marked: Vec<u64>,
     claimed: Vec<u64>,
-    next_mark: u32,
 }
 
 impl Claims {
@@ -40,15 +37,20 @@ impl Claims {
         for (index, figures) in manager.paging_file_figures().enumerate() {
             let Some(file) = PagingFileNumber::new(figures.number) else { continue };
             if index == self.files.len() {
-                let claimed = Vec::new();
-                self.files.push(FileClaims { file, size: 0, in_use: 0, claimed, next_mark: 0 });
+                let (marked, claimed) = (Vec::new(), Vec::new());
+                self.files.push(FileClaims { file, in_use: 0, marked, claimed });
             }
             let claims = &mut self.files[index];
             claims.file = file;
-            claims.size = figures.size.get() as u32;
             claims.in_use = figures.in_use.get();
+            claims.marked.clear();
+            claims.marked.extend(manager.paging_slot_words(file));
             claims.claimed.clear();
-            claims.claimed.resize(claims.size.div_ceil(64) as usize, 0);
+            claims.claimed.resize(claims.marked.len(), 0);
+            // Slot 0 is marked from the start and never anybody's.
+            if let Some(first) = claims.claimed.first_mut() {
+                *first = 1;
+            }
         }
     }
 
@@ -59,21 +61,19 @@ impl Claims {
 
     /// Claims a slot.
     #[inline]
-    pub(super) fn claim<P: Platform>(
+    pub(super) fn claim(
         &mut self,
-        manager: &Manager<P>,
         file: PagingFileNumber,
         slot: u32,
         owner: impl Fn() -> SlotOwner,
     ) -> Result<(), Defect> {
-        if !manager.paging_slot_is_used(file, slot) {
-            return Err(Defect::SlotNotMarked { file, slot, owner: owner() });
-        }
-        let claims = self.files.get_mut(usize::from(file.get())).filter(|file| slot < file.size);
-        let Some(word) = claims.and_then(|file| file.claimed.get_mut(slot as usize / 64)) else {
+        let (number, bit) = (slot as usize / 64, 1 << (slot % 64));
+        let claims = self.files.get_mut(usize::from(file.get()));
+        let marked = claims.filter(|file| file.marked.get(number).is_some_and(|w| w & bit != 0));
+        let Some(claims) = marked else {
             return Err(Defect::SlotNotMarked { file, slot, owner: owner() });
         };
-        let bit = 1 << (slot % 64);
+        let word = &mut claims.claimed[number];
         if *word & bit != 0 {
             return Err(Defect::SlotOwnedTwice { file, slot, owner: owner() });
         }
@@ -84,9 +84,8 @@ impl Claims {
 }
 
 impl<P: Platform> Audit<'_, '_, '_, P> {
-    pub(super) fn check_slots(&mut self) -> Result<(), Defect> {
-        let (manager, depth) = (self.manager, self.scratch.depth);
-        let claims = &mut self.scratch.claims;
+    pub(super) fn check_slots(&self) -> Result<(), Defect> {
+        let claims = &self.scratch.claims;
         let found = claims.files.iter().map(|file| file.in_use).sum::<u64>();
         let unexplained = found.checked_sub(claims.total);
         if unexplained.is_none_or(|unexplained| unexplained > claims.hidden) {
@@ -96,20 +95,12 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         if claims.hidden > 0 {
             return Ok(());
         }
-        for claims in &mut claims.files {
-            let sample = match depth {
-                Depth::Everything => claims.size,
-                Depth::Sample => MARK_SAMPLE.min(claims.size),
-            };
-            for _ in 0..sample {
-                let slot = claims.next_mark;
-                claims.next_mark = if slot + 1 < claims.size { slot + 1 } else { 0 };
-                let claimed = claims.claimed[slot as usize / 64] >> (slot % 64) & 1 == 1;
-                // Slot 0 is marked from the start and never anybody's.
-                let owned = claimed || slot == 0;
-                if owned != manager.paging_slot_is_used(claims.file, slot) {
-                    return Err(Defect::SlotUnowned { file: claims.file, slot });
-                }
+        for FileClaims { file, marked, claimed, .. } in &claims.files {
+            // What is claimed is marked.
+            let differing = (0..).zip(marked.iter().zip(claimed)).find(|(_, (m, c))| m != c);
+            if let Some((number, (marked, claimed))) = differing {
+                let slot = 64 * number + (marked ^ claimed).trailing_zeros();
+                return Err(Defect::SlotUnowned { file: *file, slot });
             }
         }
         Ok(())

@@ -227,7 +227,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             }
             Word::PageFile { file, slot, protection } => {
                 let owner = || SlotOwner::Entry(place(walk.space, visit));
-                self.scratch.claims.claim(self.manager, file, slot, owner)?;
+                self.scratch.claims.claim(file, slot, owner)?;
                 Some(protection)
             }
             Word::DemandZero { protection } => Some(protection),
@@ -275,7 +275,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             Word::Transition { pfn } if user => self.visit_trimmed(walk, visit, pfn),
             Word::PageFile { file, slot, .. } if user => {
                 let owner = || SlotOwner::Entry(place(walk.space, visit));
-                self.scratch.claims.claim(self.manager, file, slot, owner)?;
+                self.scratch.claims.claim(file, slot, owner)?;
                 self.visit_absent(walk, visit, file, slot)
             }
             _ => Err(form(walk, visit)),

@@ -2,6 +2,7 @@
 //! says so, and flushes are acknowledged when it says so.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ntmm::platform::{
@@ -173,7 +174,9 @@ impl<M: PagingMode> Machine<M> {
     /// What the auditors find.
     pub fn audit(&self) -> Result<(), Defect> {
         let disk = &self.manager.platform().disk;
-        let read = |_: PagingFileNumber, slot: u32| disk.borrow().get(slot as usize).copied();
+        let read = |_: PagingFileNumber, slot: u32| {
+            disk.borrow().get(slot as usize).map(|&page| Rc::new(page))
+        };
         let owners = self.owners.borrow();
         let circumstances = Circumstances {
             pending_commit: PendingCommit::AtMost(Pages::new(self.pending.get())),

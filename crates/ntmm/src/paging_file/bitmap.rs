@@ -65,6 +65,12 @@ impl<'a, R: Ram> Bitmap<'a, R> {
         slot >= self.slots || self.bits(slot).load(Ordering::Relaxed) >> (slot % 64) & 1 == 1
     }
 
+    /// The bits, 64 slots at a time, the lowest first. Those beyond the end are clear.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> + use<'a, R> {
+        let bitmap = Self { ..*self };
+        (0..self.slots).step_by(64).map(move |slot| bitmap.bits(slot).load(Ordering::Relaxed))
+    }
+
     /// Marks every slot of a run.
     pub(crate) fn mark(&self, run: SlotRun, used: Mark) {
         for slot in run.start..run.start + run.count {
@@ -124,7 +130,7 @@ impl<'a, R: Ram> Bitmap<'a, R> {
 
     /// Slots in use.
     pub(crate) fn used(&self) -> u32 {
-        (0..self.slots).filter(|&slot| self.is_used(slot)).count() as u32
+        self.words().map(u64::count_ones).sum()
     }
 }
 

@@ -285,10 +285,14 @@ impl<P: Platform> Manager<P> {
         frame.entry().set_original(self.with_table_count(original, frame));
     }
 
-    /// Slots in use by the bitmap of a file, slot 0 included, and whether `slot` is. For
-    /// auditors.
+    /// Whether a slot is in use by the bitmap of its file. For auditors.
     pub(crate) fn slot_is_used(&self, number: PagingFileNumber, slot: u32) -> bool {
         self.paging_files.file(number).is_some_and(|file| self.bitmap(file).is_used(slot))
+    }
+
+    /// A file's bitmap, 64 slots at a time. For auditors.
+    pub(crate) fn slot_words(&self, number: PagingFileNumber) -> impl Iterator<Item = u64> {
+        self.paging_files.file(number).into_iter().flat_map(|file| self.bitmap(file).words())
     }
 
     /// Set bits of a file's bitmap. For auditors.
