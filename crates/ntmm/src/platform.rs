@@ -57,6 +57,13 @@ pub struct FrameRange {
 
 /// The memory-management unit of every processor.
 pub trait Mmu {
+    /// A root table has been made and nobody uses it yet. A host that keeps mappings of its own in
+    /// every address space writes their entries into it now. They may lie in any slot that is
+    /// neither a program's nor one of the manager's (self-map and hyperspace, spec 1.2); the
+    /// manager leaves them alone, also when the address space goes.
+    #[inline]
+    fn adopt_root(&self, _root: Pfn) {}
+
     /// Starts removing translations of `scope` from every processor that runs, or may still
     /// hold translations of, that address space. The ticket tells when all have done so. A
     /// machine with one processor flushes at once and returns an acknowledged ticket.

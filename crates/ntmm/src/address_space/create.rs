@@ -123,6 +123,7 @@ impl<P: Platform> Manager<P> {
             color: self.colors.wrapping(random),
         };
         let root = builder.root_with_self_map(token);
+        self.platform().adopt_root(root);
         let list_address = Self::list_address(0);
         let mut table = root;
         let mut level = P::Paging::TOP;

@@ -31,6 +31,8 @@ pub(crate) struct Writer {
     wants_space: AtomicBool,
     /// The last write failed: rest until asked again.
     failed: AtomicBool,
+    /// Everything is to be written, until the list is empty.
+    flushing: AtomicBool,
 }
 
 impl Writer {
@@ -40,6 +42,15 @@ impl Writer {
 }
 
 impl<P: Platform> Manager<P> {
+    /// Has all modified pages written, though there may be few and memory plenty
+    /// (MmFlushAllPages). Returns at once; the writer does it, and rests after a failed write or
+    /// without room as ever. [`MemoryFigures::modified`](crate::inspect::MemoryFigures::modified)
+    /// tells when it has begun the last of them.
+    pub fn flush_modified_pages(&self) {
+        self.writer.flushing.store(true, Ordering::Release);
+        self.platform().request(Engine::ModifiedWriter);
+    }
+
     /// The modified-page writer.
     pub(crate) fn step_modified_writer(&self) -> EngineStep {
         if self.writer.failed.swap(false, Ordering::AcqRel) || !self.writing_is_due() {
@@ -88,8 +99,15 @@ impl<P: Platform> Manager<P> {
     /// Whether modified pages should be written now: there are many, or pages are short.
     fn writing_is_due(&self) -> bool {
         let modified = self.lists.total(PageLocation::Modified);
+        if modified == 0 {
+            self.writer.flushing.store(false, Ordering::Release);
+            return false;
+        }
         let short = self.available.unreserved() < self.available.thresholds().plenty;
-        modified > 0 && (modified >= self.modified_maximum || short || self.pages_are_awaited())
+        modified >= self.modified_maximum
+            || short
+            || self.pages_are_awaited()
+            || self.writer.flushing.load(Ordering::Acquire)
     }
 
     /// Takes up to `limit` pages off the modified list for writing.

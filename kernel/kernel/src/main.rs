@@ -1,0 +1,187 @@
+//! A small kernel around the ntmm memory manager, for x86-64 under QEMU.
+//!
+//! It is the second machine the manager runs on: a real memory-management unit walks its tables, a
+//! real disk holds its pages, up to four processors fault at the same time, and programs in ring 3
+//! call it as Windows programs do. Everything in it is as small as it can be; authors of other
+//! kernels find in `docs/your-own-kernel.md` what each part owes the manager.
+//!
+//! | Room | Holds |
+//! |---|---|
+//! | `boot.s`, [`boot`], [`smp`] | from the loader to Rust, for each processor |
+//! | [`memory`], [`mapping`], [`heap`] | physical memory, the kernel's page tables, its heap |
+//! | [`descriptors`], [`apic`], [`time`], [`console`] | the processor's tables, interrupts, time, serial port |
+//! | [`processor`], [`dispatch`], [`sync`] | what each processor has, interrupt levels, the spin lock |
+//! | `trap.s`, [`trap`], [`exception`] | into the kernel and out of it; exceptions of programs |
+//! | [`scheduler`], [`wait`] | threads; waiting for the manager |
+//! | [`platform`], [`shootdown`], [`disk`] | the machine as the manager wants it |
+//! | [`engines`], [`watchdog`], [`bug_check`] | the manager's engines; never a silent hang |
+//! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`report`] | programs and what they may ask for |
+#![no_std]
+#![no_main]
+#![allow(missing_docs, reason = "a program, not a library")]
+
+extern crate alloc;
+
+mod apic;
+mod archive;
+mod boot;
+mod bug_check;
+mod console;
+mod descriptors;
+mod disk;
+mod dispatch;
+mod engines;
+mod exception;
+mod heap;
+mod image;
+mod mapping;
+mod memory;
+mod platform;
+mod process;
+mod processor;
+mod report;
+mod scheduler;
+mod services;
+mod shootdown;
+mod smp;
+mod sync;
+mod time;
+mod trap;
+mod user;
+mod wait;
+mod watchdog;
+
+use core::panic::PanicInfo;
+
+use ntmm::platform::FileId;
+use ntmm::{BootError, Config, Manager};
+use ntmm_pte::Pages;
+
+use boot::BootInformation;
+use console::Exit;
+use disk::Disk;
+use memory::PAGE;
+use platform::Machine;
+use sync::Once;
+
+/// Bytes of the heap.
+const HEAP: u64 = 768 << 10;
+/// Smallest paging file, in pages.
+const SMALLEST_PAGING_FILE: u64 = 256;
+
+/// What there is one of.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The memory manager.
+    pub manager: Manager<Machine>,
+    /// The programs.
+    pub archive: &'static [u8],
+}
+
+static KERNEL: Once<Kernel> = Once::new();
+
+/// What there is one of.
+pub fn kernel() -> &'static Kernel {
+    KERNEL.get()
+}
+
+/// First Rust code, on the boot page tables, with interrupts off.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(start_info: u32) -> ! {
+    // SAFETY: the loader's address, and nothing has been written yet.
+    let Some(mut information) = (unsafe { boot::read(start_info) }) else {
+        refuse(format_args!("the loader is not one that speaks PVH"))
+    };
+    let processors = smp::count();
+    // SAFETY: once, on the boot page tables, before interrupts.
+    unsafe {
+        let ram = information.ram.clone();
+        let stacks = scheduler::LIMIT as u64;
+        if mapping::initialize(&ram, &mut information.free, stacks).is_none() {
+            too_little_memory(&information);
+        }
+        let Some(heap) = information.free.take(HEAP / PAGE) else {
+            too_little_memory(&information)
+        };
+        heap::initialize(memory::direct(heap), HEAP as usize);
+        descriptors::fill_gates();
+        descriptors::initialize(0);
+        scheduler::initialize(processors);
+    }
+    processor::become_idle(0, smp::idle_stack_limit(0));
+    if information.has("rr") {
+        processor::be_polite();
+    }
+    apic::enable();
+    time::initialize();
+    let kernel = make_manager(&information);
+    if let Some(disk) = &kernel.manager.platform().disk {
+        make_paging_file(disk, &information);
+        apic::route(disk.irq());
+    }
+    engines::start();
+    // SAFETY: everything is there.
+    unsafe { smp::start(processors) };
+    report::ready(information.ram.pages());
+    process::start_reaper();
+    if let Err(message) = process::create_all() {
+        refuse(format_args!("{message}"));
+    }
+    time::start_ticks();
+    scheduler::idle()
+}
+
+fn make_manager(information: &BootInformation) -> &'static Kernel {
+    let mut free = information.free.clone();
+    if let Some(pages) = information.value("ram").and_then(|pages| pages.parse().ok()) {
+        free.truncate(pages);
+    }
+    let seed = information.value("seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let disk = Disk::find(information.command_line);
+    let machine = Machine::new(free, disk, seed);
+    match Manager::new(machine, Config::default()) {
+        // SAFETY: once, and no other processor has been started.
+        Ok(manager) => unsafe { KERNEL.set(Kernel { manager, archive: information.archive }) },
+        Err(BootError::InstallMoreMemory { .. }) => too_little_memory(information),
+        Err(error) => refuse(format_args!("{error}")),
+    }
+}
+
+/// Gives the disk to the manager as paging file, as large as the command line says.
+fn make_paging_file(disk: &Disk, information: &BootInformation) {
+    let whole = disk.pages();
+    let wanted = information.value("pagefile").map_or("", |sizes| sizes);
+    let (minimum, maximum) = wanted.split_once(':').unwrap_or((wanted, wanted));
+    let pages = |text: &str| text.parse().unwrap_or(whole).min(whole);
+    let (minimum, maximum) = (pages(minimum), pages(maximum));
+    if whole < SMALLEST_PAGING_FILE {
+        refuse(format_args!(
+            "the paging disk has {whole} pages of 4 KiB, at least {SMALLEST_PAGING_FILE} are needed"
+        ));
+    }
+    let sizes = (Pages::new(minimum), Pages::new(maximum.max(minimum)));
+    if let Err(status) = kernel().manager.create_paging_file(FileId(0), sizes.0, sizes.1) {
+        refuse(format_args!("the paging file cannot be used: {status}"));
+    }
+}
+
+/// The machine cannot be used.
+fn refuse(why: core::fmt::Arguments<'_>) -> ! {
+    console::write_at_the_end(format_args!("cannot boot: {why}\n"));
+    console::exit(Exit::CannotBoot)
+}
+
+/// NT's bug check for it is INSTALL_MORE_MEMORY.
+fn too_little_memory(information: &BootInformation) -> ! {
+    refuse(format_args!(
+        "INSTALL_MORE_MEMORY (0x{:X}): {} KiB of memory are too little",
+        bug_check::INSTALL_MORE_MEMORY,
+        information.ram.pages() * PAGE / 1024
+    ))
+}
+
+#[panic_handler]
+fn panic(information: &PanicInfo<'_>) -> ! {
+    console::write_at_the_end(format_args!("\nkernel: {information}\n"));
+    bug_check::stop(bug_check::FATAL_ASSERTION, [0; 4])
+}

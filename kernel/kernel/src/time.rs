@@ -1,0 +1,46 @@
+//! Time: the time-stamp counter, measured against the local timer at boot.
+
+use core::arch::x86_64::_rdtsc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use ntmm::platform::SystemTime;
+
+use crate::apic;
+
+/// Local timer interrupts in a second.
+pub const TICKS_PER_SECOND: u64 = 100;
+
+/// Part of a second over which the counter is measured.
+const MEASURED: u64 = 200;
+
+static START: AtomicU64 = AtomicU64::new(0);
+/// 100 ns units for each count of the time-stamp counter, times 2^32.
+static SCALE: AtomicU64 = AtomicU64::new(0);
+
+/// The time-stamp counter; under exact counting, instructions.
+#[inline]
+pub fn cycles() -> u64 {
+    // SAFETY: every x86-64 processor has the counter.
+    unsafe { _rdtsc() }
+}
+
+/// Measures the counter. Called once.
+pub fn initialize() {
+    let before = cycles();
+    apic::spin((apic::TIMER_FREQUENCY / MEASURED) as u32);
+    let frequency = (cycles() - before).max(1) * MEASURED;
+    SCALE.store((10_000_000 << 32) / frequency, Ordering::Relaxed);
+    START.store(before, Ordering::Relaxed);
+}
+
+/// Time since boot.
+pub fn now() -> SystemTime {
+    let passed = cycles().saturating_sub(START.load(Ordering::Relaxed));
+    let scaled = u128::from(passed) * u128::from(SCALE.load(Ordering::Relaxed));
+    SystemTime((scaled >> 32) as u64)
+}
+
+/// Starts this processor's ticks.
+pub fn start_ticks() {
+    apic::start_timer((apic::TIMER_FREQUENCY / TICKS_PER_SECOND) as u32);
+}

@@ -1,0 +1,47 @@
+//! The arguments of a program: words, of which most are `key=value`.
+
+use crate::println;
+use crate::status::NtStatus;
+
+/// The argument string of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments<'a> {
+    text: &'a str,
+}
+
+impl<'a> Arguments<'a> {
+    /// The arguments in `text`, separated by blanks.
+    #[must_use]
+    pub const fn new(text: &'a str) -> Self {
+        Self { text }
+    }
+
+    /// The words, in order.
+    pub fn words(&self) -> impl Iterator<Item = &'a str> {
+        self.text.split_ascii_whitespace()
+    }
+
+    /// The value of the last word `key=value`.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        let value = |word: &'a str| word.strip_prefix(key)?.strip_prefix('=');
+        self.words().filter_map(value).last()
+    }
+
+    /// The number in the last word `key=value`, decimal or with `0x` hexadecimal; `default` when
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`NtStatus::INVALID_PARAMETER`], after saying so, when the value is no number.
+    pub fn number(&self, key: &str, default: u64) -> Result<u64, NtStatus> {
+        let Some(text) = self.text(key) else { return Ok(default) };
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.map_err(|_| {
+            println!("{key}={text}: not a number");
+            NtStatus::INVALID_PARAMETER
+        })
+    }
+}
