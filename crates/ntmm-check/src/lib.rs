@@ -34,6 +34,7 @@
 //! | `runner`, `world`, `worker`, `call`, `touching`, `disk` | running it on a simulated machine |
 //! | `model` | what memory must look like |
 //! | [`audit`] | whether the manager's records agree with each other |
+//! | [`workload`] | the workload that a kernel can run too |
 //! | `failure`, `shrink` | a failure, and the shortest list that has it |
 //! | [`sabotage`] | what may be broken on purpose, to prove that all this notices |
 #![forbid(unsafe_code)]
@@ -55,6 +56,7 @@ pub mod setup;
 mod shrink;
 mod touching;
 mod worker;
+pub mod workload;
 mod world;
 
 pub use check::{CheckOptions, CheckOutcome, FailedRun, Progress, Seeds, Stage, Totals};

@@ -140,7 +140,7 @@ fn run_mode<M: Hardware>(scenario: &Scenario) -> RunReport {
     report
 }
 
-fn machine_config(setup: &Setup, frames: u32) -> Config {
+pub(crate) fn machine_config(setup: &Setup, frames: u32) -> Config {
     let transfer = Nanoseconds::from_micros(u64::from(setup.transfer));
     Config {
         memory: vec![FrameRange { start: Pfn::new(0), count: Pages::new(u64::from(frames)) }],
@@ -161,7 +161,7 @@ fn machine_config(setup: &Setup, frames: u32) -> Config {
     }
 }
 
-fn manager_config(setup: &Setup) -> ntmm::Config {
+pub(crate) fn manager_config(setup: &Setup) -> ntmm::Config {
     ntmm::Config {
         read_cluster: setup.read_cluster,
         write_cluster: setup.write_cluster,
@@ -171,7 +171,7 @@ fn manager_config(setup: &Setup) -> ntmm::Config {
 }
 
 /// Frames a machine needs for its manager to boot.
-fn boot_minimum<M: Hardware>(setup: &Setup) -> u32 {
+pub(crate) fn boot_minimum<M: Hardware>(setup: &Setup) -> u32 {
     let mut frames = 64;
     loop {
         let config = Config::plain(Pages::new(u64::from(frames)));

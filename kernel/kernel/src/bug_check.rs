@@ -19,6 +19,8 @@ pub const INSTALL_MORE_MEMORY: u32 = 0x7D;
 pub const UNEXPECTED_KERNEL_MODE_TRAP: u32 = 0x7F;
 /// A Rust panic; NT's code for a driver's own assertion.
 pub const FATAL_ASSERTION: u32 = 0xE3;
+/// A processor does not take its timer interrupts.
+pub const CLOCK_WATCHDOG_TIMEOUT: u32 = 0x101;
 /// Nothing has moved for too long.
 pub const DPC_WATCHDOG_VIOLATION: u32 = 0x133;
 
@@ -35,6 +37,7 @@ const fn name(code: u32) -> &'static str {
         INSTALL_MORE_MEMORY => "INSTALL_MORE_MEMORY",
         UNEXPECTED_KERNEL_MODE_TRAP => "UNEXPECTED_KERNEL_MODE_TRAP",
         FATAL_ASSERTION => "RESOURCE_NOT_OWNED",
+        CLOCK_WATCHDOG_TIMEOUT => "CLOCK_WATCHDOG_TIMEOUT",
         DPC_WATCHDOG_VIOLATION => "DPC_WATCHDOG_VIOLATION",
         _ => "UNKNOWN",
     }
@@ -65,9 +68,9 @@ pub fn stop(code: u32, parameters: [u64; 4]) -> ! {
 }
 
 /// Stops after saying where every thread is.
-pub fn stop_hanging(parameters: [u64; 4]) -> ! {
+pub fn stop_hanging(code: u32, parameters: [u64; 4]) -> ! {
     scheduler::describe();
-    stop(DPC_WATCHDOG_VIOLATION, parameters)
+    stop(code, parameters)
 }
 
 /// Another processor has stopped the machine.

@@ -14,7 +14,8 @@
 //! | `trap.s`, [`trap`], [`exception`] | into the kernel and out of it; exceptions of programs |
 //! | [`scheduler`], [`wait`] | threads; waiting for the manager |
 //! | [`platform`], [`shootdown`], [`disk`] | the machine as the manager wants it |
-//! | [`engines`], [`watchdog`], [`bug_check`] | the manager's engines; never a silent hang |
+//! | [`engines`] | the manager's engines |
+//! | [`watchdog`], [`bug_check`], [`selftest`] | never a silent hang; stopping; breaking it on purpose |
 //! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`report`] | programs and what they may ask for |
 #![no_std]
 #![no_main]
@@ -41,6 +42,7 @@ mod process;
 mod processor;
 mod report;
 mod scheduler;
+mod selftest;
 mod services;
 mod shootdown;
 mod smp;
@@ -122,9 +124,16 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     engines::start();
     // SAFETY: everything is there.
     unsafe { smp::start(processors) };
+    if let Some(seconds) = information.value("patience").and_then(|text| text.parse().ok()) {
+        watchdog::be_patient(seconds);
+    }
     report::ready(information.ram.pages());
     process::start_reaper();
-    if let Err(message) = process::create_all() {
+    if let Some(kind) = information.value("selftest") {
+        if !selftest::start(kind) {
+            refuse(format_args!("there is no self-test {kind}"));
+        }
+    } else if let Err(message) = process::create_all() {
         refuse(format_args!("{message}"));
     }
     time::start_ticks();

@@ -11,11 +11,14 @@
 //! [`Pending`] and done when the level falls again.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ntmm::platform::Irql;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
+
+use crate::scheduler::Home;
 
 /// Most processors.
 pub const LIMIT: usize = 4;
@@ -48,6 +51,8 @@ pub struct Processor {
     pub number: AtomicU32,
     /// The running thread.
     pub thread: AtomicUsize,
+    /// Where it lives, in its record.
+    pub home: AtomicPtr<Option<Home>>,
     /// The address space its root register has: its identity plus one, or 0 for the kernel's own.
     /// Read by processors that flush.
     pub space: AtomicU64,
@@ -71,6 +76,7 @@ impl Processor {
             attention: AtomicU32::new(0),
             number: AtomicU32::new(0),
             thread: AtomicUsize::new(0),
+            home: AtomicPtr::new(ptr::null_mut()),
             space: AtomicU64::new(0),
             halted: AtomicU64::new(0),
             halted_since: AtomicU64::new(0),
@@ -145,6 +151,19 @@ pub fn current_thread() -> usize {
             options(nostack, preserves_flags, readonly));
     }
     thread
+}
+
+/// Where the running thread lives, in its record; null in an idle thread that has not run yet.
+#[inline]
+pub fn current_home() -> *const Option<Home> {
+    let home;
+    // SAFETY: a field of the record GS points to.
+    unsafe {
+        asm!("mov {}, gs:[{offset}]", out(reg) home,
+            offset = const core::mem::offset_of!(Processor, home),
+            options(nostack, preserves_flags, readonly));
+    }
+    home
 }
 
 /// The interrupt level.

@@ -123,7 +123,7 @@ static SCHEDULER: Once<SpinLock<Scheduler>> = Once::new();
 static PARKED: AtomicU32 = AtomicU32::new(0);
 /// Engines that have been asked for.
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
-/// Threads in the queues.
+/// Threads in the queues that a program gives way to.
 static READY: AtomicU32 = AtomicU32::new(0);
 /// Switches so far: a sign of life.
 static SWITCHES: AtomicU64 = AtomicU64::new(0);
@@ -138,7 +138,9 @@ impl Scheduler {
         let priority = self.threads[id].priority;
         if priority != Priority::Idle {
             self.queues[priority as usize - 1].push_back(id);
-            READY.fetch_add(1, Ordering::Relaxed);
+            if priority >= Priority::Normal {
+                READY.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -146,7 +148,9 @@ impl Scheduler {
     fn dequeue(&mut self, lowest: Priority) -> Option<ThreadId> {
         let first = (lowest as usize).saturating_sub(1);
         let next = self.queues[first..].iter_mut().rev().find_map(VecDeque::pop_front)?;
-        READY.fetch_sub(1, Ordering::Relaxed);
+        if self.threads[next].priority >= Priority::Normal {
+            READY.fetch_sub(1, Ordering::Relaxed);
+        }
         Some(next)
     }
 
@@ -311,6 +315,7 @@ fn switch(mut scheduler: crate::sync::SpinGuard<'_, Scheduler>) {
     thread.state = State::Running;
     thread.ticks = QUANTUM;
     processor.thread.store(next, Ordering::Relaxed);
+    processor.home.store(&raw mut thread.home, Ordering::Relaxed);
     processor.attention.store(thread.killed.into(), Ordering::Relaxed);
     if next != idle {
         let (low, high) = mapping::stack(next as u64);
@@ -342,7 +347,8 @@ fn switch(mut scheduler: crate::sync::SpinGuard<'_, Scheduler>) {
     interrupts::enable();
 }
 
-/// Whether a thread waits for a processor.
+/// Whether a thread waits for a processor that a program gives way to.
+#[inline]
 pub fn others_are_ready() -> bool {
     READY.load(Ordering::Relaxed) > 0
 }
@@ -431,9 +437,12 @@ pub fn wait_for_work(engine: Engine) {
 }
 
 /// Where the running thread lives.
+#[inline]
 pub fn home() -> Option<Home> {
-    let own = processor::current_thread();
-    SCHEDULER.get().lock().threads[own].home
+    let home = processor::current_home();
+    // SAFETY: it points to the running thread's record, which stays where it is, or is null; that
+    // field is not changed while the thread lives.
+    unsafe { home.as_ref().copied().flatten() }
 }
 
 /// Whether the running thread has been killed.
@@ -535,10 +544,9 @@ pub fn switches() -> u64 {
     SWITCHES.load(Ordering::Relaxed)
 }
 
-/// Says what every thread does, for a machine that hangs.
+/// Says what every thread does, for a machine that hangs; nothing, when the lock is what hangs.
 pub fn describe() {
-    let Some(scheduler) = SCHEDULER.try_get() else { return };
-    let scheduler = scheduler.lock();
+    let Some(scheduler) = SCHEDULER.try_get().and_then(SpinLock::try_lock) else { return };
     for (id, thread) in scheduler.threads.iter().enumerate() {
         if thread.state != State::Ended && thread.priority != Priority::Idle {
             let process = thread.home.map(|home| home.process);

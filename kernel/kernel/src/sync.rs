@@ -38,6 +38,19 @@ impl<T> SpinLock<T> {
         SpinGuard { lock: self, interrupts }
     }
 
+    /// The lock, if nobody holds it.
+    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        let interrupts = interrupts::are_enabled();
+        interrupts::disable();
+        if self.held.swap(true, Ordering::Acquire) {
+            if interrupts {
+                interrupts::enable();
+            }
+            return None;
+        }
+        Some(SpinGuard { lock: self, interrupts })
+    }
+
     /// Frees the lock though its guard has been forgotten: the thread that took it has switched
     /// to this one. Interrupts stay as they are.
     ///

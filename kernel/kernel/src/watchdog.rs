@@ -1,10 +1,14 @@
 //! Never a silent hang: what stands still too long stops the machine.
 //!
-//! Every tick a processor looks whether it has been at DISPATCH_LEVEL since the last one without a
-//! switch of threads (a lock that is never given back), and the first processor whether every
-//! thread of every program has been waiting for something that does not come.
+//! Every tick a processor looks
+//!
+//! * whether it has been at DISPATCH_LEVEL at every tick for long: a lock that is not given back;
+//! * whether the next processor still ticks at all;
+//! * and the first one, whether all threads of all programs wait for something that does not come.
+//!
+//! A single processor with interrupts off is beyond this; whoever watches the console notices.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ntmm::platform::Irql;
 
@@ -12,36 +16,74 @@ use crate::processor::{self, LIMIT};
 use crate::time::TICKS_PER_SECOND;
 use crate::{bug_check, kernel, scheduler};
 
-/// Ticks after which it is a hang.
-const PATIENCE: u32 = 20 * TICKS_PER_SECOND as u32;
+/// Seconds after which it is a hang, unless the command line says otherwise.
+const PATIENCE: u64 = 20;
 
-static AT_DISPATCH: [AtomicU32; LIMIT] = [const { AtomicU32::new(0) }; LIMIT];
-static STUCK: AtomicU32 = AtomicU32::new(0);
-static SEEN: AtomicU64 = AtomicU64::new(0);
+/// Patience in ticks.
+static LIMIT_TICKS: AtomicU64 = AtomicU64::new(PATIENCE * TICKS_PER_SECOND);
+
+/// What each processor counts.
+#[derive(Debug)]
+struct Counts {
+    ticks: AtomicU64,
+    /// Ticks at DISPATCH_LEVEL in a row.
+    at_dispatch: AtomicU64,
+    /// The next processor's ticks when they last grew, and own ticks since.
+    seen: AtomicU64,
+    silent: AtomicU64,
+}
+
+static COUNTS: [Counts; LIMIT] = [const {
+    Counts {
+        ticks: AtomicU64::new(0),
+        at_dispatch: AtomicU64::new(0),
+        seen: AtomicU64::new(0),
+        silent: AtomicU64::new(0),
+    }
+}; LIMIT];
+
+/// Signs of life of all programs when they last changed, and ticks since.
+static SIGNS: AtomicU64 = AtomicU64::new(0);
+static STUCK: AtomicU64 = AtomicU64::new(0);
+
+/// Waits so many seconds before it is a hang.
+pub fn be_patient(seconds: u64) {
+    LIMIT_TICKS.store(seconds.max(1) * TICKS_PER_SECOND, Ordering::Relaxed);
+}
 
 /// Counts up while `stands`; true when patience is at its end.
-fn count(counter: &AtomicU32, stands: bool) -> bool {
+fn count(counter: &AtomicU64, stands: bool) -> bool {
     let ticks = if stands { counter.load(Ordering::Relaxed) + 1 } else { 0 };
     counter.store(ticks, Ordering::Relaxed);
-    ticks >= PATIENCE
+    ticks >= LIMIT_TICKS.load(Ordering::Relaxed)
 }
 
 /// One tick of this processor.
 pub fn tick() {
-    let processor = processor::current();
-    let number = processor.number.load(Ordering::Relaxed);
+    let number = processor::current().number.load(Ordering::Relaxed);
+    let own = &COUNTS[number as usize];
+    own.ticks.fetch_add(1, Ordering::Relaxed);
     let level = processor::irql();
-    if count(&AT_DISPATCH[number as usize], level >= Irql::DISPATCH) {
-        bug_check::stop_hanging([1, u64::from(level.0), number.into(), 0]);
+    if count(&own.at_dispatch, level >= Irql::DISPATCH) {
+        bug_check::stop_hanging(
+            bug_check::DPC_WATCHDOG_VIOLATION,
+            [1, u64::from(level.0), number.into(), 0],
+        );
+    }
+    let next = (number as usize + 1) % processor::online().count();
+    let ticks = COUNTS[next].ticks.load(Ordering::Relaxed);
+    if count(&own.silent, own.seen.swap(ticks, Ordering::Relaxed) == ticks) {
+        let patience = LIMIT_TICKS.load(Ordering::Relaxed);
+        bug_check::stop_hanging(bug_check::CLOCK_WATCHDOG_TIMEOUT, [patience, 0, 0, next as u64]);
     }
     if number == 0 {
         let counters = kernel().manager.counters();
         let signs = scheduler::switches()
             .wrapping_add(counters.page_faults.get())
             .wrapping_add(counters.pages_written.get());
-        let moved = SEEN.swap(signs, Ordering::Relaxed) != signs;
+        let moved = SIGNS.swap(signs, Ordering::Relaxed) != signs;
         if count(&STUCK, !moved && scheduler::is_stuck()) {
-            bug_check::stop_hanging([0, signs, 0, 0]);
+            bug_check::stop_hanging(bug_check::DPC_WATCHDOG_VIOLATION, [0, signs, 0, 0]);
         }
     }
 }

@@ -177,7 +177,7 @@ impl Space {
             Call::Allocate { range, .. } => Ok(range),
             Call::Query { page } => Ok(Range { first: page, pages: 1 }),
             Call::Commit { range, .. } => self.named(range, NtStatus::INVALID_PARAMETER_4),
-            Call::Protect { range, .. } => self.named(range, NtStatus::INVALID_PARAMETER_2),
+            Call::Protect { range, .. } => self.named(range, NtStatus::INVALID_PARAMETER_3),
             Call::Decommit { range } | Call::Release { range } => self.freed(range),
         }
     }

@@ -67,8 +67,11 @@ impl Protect {
         if self.protection.is_write_copy() || self.protection.is_decommitted() {
             return Err(NtStatus::INVALID_PAGE_PROTECTION.into());
         }
+        if self.base > P::Paging::HIGHEST_VAD_ADDRESS {
+            return Err(NtStatus::INVALID_PARAMETER_2.into());
+        }
         let (start, end) =
-            page_range::<P::Paging>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_2)?;
+            page_range::<P::Paging>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_3)?;
         let mut entry = manager.enter();
         let mut set = manager.lock_live_space(entry.token(), self.space)?;
         set.own_address_creation()?;
