@@ -18,7 +18,7 @@
 
     .set EFER, 0xC0000080
     .set EFER_SCE_LME_NXE, 0x901
-    .set CR0_ON, 0x80010001             # PG, WP, PE
+    .set CR0_ON, 0x80010023             # PG, WP, NE, MP, PE
     .set CR4_PAE_SSE, 0x620             # PAE, OSFXSR, OSXMMEXCPT
     .set CODE, 0x08
     .set DATA, 0x10

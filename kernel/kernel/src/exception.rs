@@ -113,6 +113,10 @@ pub struct Context {
 
 impl Context {
     fn of(frame: &Frame) -> Self {
+        /// What the processor does not write of the area.
+        const UNUSED: usize = 416;
+        let mut floating_point = frame.floating_point;
+        floating_point[UNUSED..].fill(0);
         Self {
             rax: frame.rax,
             rbx: frame.rbx,
@@ -132,7 +136,7 @@ impl Context {
             r15: frame.r15,
             rip: frame.rip,
             rflags: frame.rflags,
-            floating_point: frame.floating_point,
+            floating_point,
         }
     }
 
@@ -190,5 +194,7 @@ pub fn raise(frame: &mut Frame, exception: &Exception) {
     frame.rsi = context_at;
     // As after a call.
     frame.rsp = record_at - 8;
+    // As a function expects them.
+    frame.rflags = 0;
     frame.confine();
 }

@@ -18,7 +18,7 @@ use ntmm_pte::{Bytes, Protection, Va};
 use crate::image::Image;
 use crate::memory::PAGE;
 use crate::report::{self, Figures};
-use crate::scheduler::{self, Home, Priority, Reason, ThreadId};
+use crate::scheduler::{self, Home, Name, Priority, Reason};
 use crate::sync::SpinLock;
 use crate::trap::Frame;
 use crate::{archive, console, kernel, user};
@@ -69,6 +69,9 @@ pub fn create_all() -> Result<(), Box<str>> {
     for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (name, arguments) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         create(name, arguments.trim())?;
+    }
+    if PROCESSES.lock().is_empty() {
+        return Err("the list of programs is empty".into());
     }
     Ok(())
 }
@@ -197,26 +200,22 @@ pub fn terminate_current(status: NtStatus) {
     scheduler::kill_process(home.process);
 }
 
-/// The running thread leaves its program with a status, which is the program's when it is the
-/// last.
+/// The running thread leaves its program for good, with a status that is the program's when it is
+/// the last.
 pub fn leave(status: NtStatus) -> ! {
-    with_current(|process| {
-        if process.threads == 1 {
-            process.status.get_or_insert(status);
-        }
-    });
-    end_thread()
-}
-
-/// The running thread leaves its program for good.
-pub fn end_thread() -> ! {
     with_current(|process| {
         process.threads -= 1;
         if process.threads == 0 {
+            process.status.get_or_insert(status);
             process.life = Life::Over;
         }
     });
     scheduler::end()
+}
+
+/// The running thread, which has been killed, leaves its program for good.
+pub fn end_thread() -> ! {
+    leave(NtStatus::PROCESS_IS_TERMINATING)
 }
 
 /// What a further thread begins with.
@@ -231,7 +230,7 @@ struct Start {
 ///
 /// # Errors
 /// INSUFFICIENT_RESOURCES when there are too many threads.
-pub fn create_thread(entry: u64, argument: u64, stack: u64) -> Result<ThreadId, NtStatus> {
+pub fn create_thread(entry: u64, argument: u64, stack: u64) -> Result<Name, NtStatus> {
     let home = scheduler::home().ok_or(NtStatus::INVALID_HANDLE)?;
     with_current(|process| process.threads += 1);
     let start = Box::into_raw(Box::new(Start { entry, argument, stack }));
@@ -249,7 +248,8 @@ extern "C" fn begin_thread(start: u64) -> ! {
     if scheduler::is_killed() {
         end_thread();
     }
-    let mut frame = Frame::of_program(start.entry, start.stack - 8, [start.argument, 0]);
+    let mut frame =
+        Frame::of_program(start.entry, start.stack.wrapping_sub(8), [start.argument, 0]);
     frame.confine();
     frame.enter_program()
 }
@@ -295,8 +295,11 @@ fn take_down(number: usize) {
     };
     report::process(&figures, space);
     // A page table that cannot be read leaves the rest of the space behind.
-    if let Err(status) = crate::wait::complete(DeleteAddressSpace::new(space)) {
+    let deleted = crate::wait::complete(DeleteAddressSpace::new(space));
+    let process = &mut PROCESSES.lock()[number];
+    process.life = Life::Gone;
+    if let Err(status) = deleted {
         crate::say!("{}: its address space cannot be taken down: {status}", figures.name);
+        process.status = Some(status);
     }
-    PROCESSES.lock()[number].life = Life::Gone;
 }

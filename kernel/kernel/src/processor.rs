@@ -42,11 +42,12 @@ pub struct Processor {
     pub user_stack: AtomicU64,
     /// Lowest address of the stack of the running thread.
     pub stack_limit: AtomicU64,
-    irql: AtomicU32,
     /// See [`pending`]. Other processors set bits.
     pub pending: AtomicU32,
-    /// Whether the running thread must do something before it goes back to its program.
+    /// Whether the running thread must do something before it goes back to its program. Beside the
+    /// pending bits, so that both are looked at together.
     pub attention: AtomicU32,
+    irql: AtomicU32,
     /// Its place in [`ALL`], and its local APIC's number.
     pub number: AtomicU32,
     /// The running thread.
@@ -71,9 +72,9 @@ impl Processor {
             kernel_stack: AtomicU64::new(0),
             user_stack: AtomicU64::new(0),
             stack_limit: AtomicU64::new(0),
-            irql: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             attention: AtomicU32::new(0),
+            irql: AtomicU32::new(0),
             number: AtomicU32::new(0),
             thread: AtomicUsize::new(0),
             home: AtomicPtr::new(ptr::null_mut()),

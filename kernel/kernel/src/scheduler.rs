@@ -42,6 +42,25 @@ const QUANTUM: u32 = 2;
 /// Which thread.
 pub type ThreadId = usize;
 
+/// A thread that was made; another one may have its place by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    place: ThreadId,
+    generation: u32,
+}
+
+impl Name {
+    /// As a number for programs.
+    pub const fn to_number(self) -> u64 {
+        self.place as u64 | (self.generation as u64) << 32
+    }
+
+    /// What a program says a thread's number is.
+    pub const fn from_number(number: u64) -> Self {
+        Self { place: number as u32 as ThreadId, generation: (number >> 32) as u32 }
+    }
+}
+
 /// Who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(usize)]
@@ -69,7 +88,7 @@ pub enum Reason {
     /// A moment.
     Until(SystemTime),
     /// The end of a thread.
-    End(ThreadId),
+    End(Name),
     /// A process to take down.
     Reaper,
 }
@@ -94,6 +113,8 @@ struct Thread {
     /// Its process and that one's address space and root table.
     home: Option<Home>,
     killed: bool,
+    /// How many threads have had this place before.
+    generation: u32,
     /// Its stack pointer while it does not run.
     context: u64,
     ticks: u32,
@@ -155,10 +176,16 @@ impl Scheduler {
     }
 
     /// Whether a thread of a process has ended.
-    pub fn has_ended(&self, id: ThreadId, process: usize) -> bool {
-        self.threads.get(id).is_none_or(|thread| {
-            thread.state == State::Ended || thread.home.is_none_or(|home| home.process != process)
+    pub fn has_ended(&self, name: Name, process: usize) -> bool {
+        self.threads.get(name.place).is_none_or(|thread| {
+            thread.state == State::Ended
+                || thread.generation != name.generation
+                || thread.home.is_none_or(|home| home.process != process)
         })
+    }
+
+    fn name(&self, place: ThreadId) -> Name {
+        Name { place, generation: self.threads[place].generation }
     }
 
     /// Makes a parked thread ready, and sees to it that a processor looks.
@@ -187,12 +214,18 @@ impl Scheduler {
             self.threads[processor.thread.load(Ordering::Relaxed)].priority
         };
         let own = processor::current();
-        let Some(target) = processor::online().min_by_key(running) else { return };
+        // One that has been told already will be busy.
+        let is_told = |processor: &&Processor| {
+            processor.pending.load(Ordering::Relaxed) & pending::RESCHEDULE != 0
+        };
+        let untold = processor::online().filter(|processor| !is_told(processor));
+        let Some(target) = untold.min_by_key(running) else { return };
         if running(&target) >= priority {
             return;
         }
         // Rather this processor than another one with the same.
-        let target = if running(&own) == running(&target) { own } else { target };
+        let prefers_own = !is_told(&own) && running(&own) == running(&target);
+        let target = if prefers_own { own } else { target };
         target.pending.fetch_or(pending::RESCHEDULE, Ordering::SeqCst);
         if !core::ptr::eq(target, own) {
             apic::interrupt(
@@ -214,6 +247,7 @@ pub unsafe fn initialize(processors: usize) {
         priority: Priority::Idle,
         home: None,
         killed: false,
+        generation: 0,
         context: 0,
         ticks: 0,
     }));
@@ -228,18 +262,22 @@ pub fn spawn(
     home: Option<Home>,
     function: extern "C" fn(u64) -> !,
     argument: u64,
-) -> Option<ThreadId> {
+) -> Option<Name> {
     let before = processor::raise();
     let mut scheduler = SCHEDULER.get().lock();
     let reusable = scheduler.threads.iter().position(|thread| thread.state == State::Ended);
     let id = reusable.unwrap_or(scheduler.threads.len());
     let created = if id < LIMIT {
+        // A thread that a killed one makes is killed: they live in one process.
+        let killed = home.is_some() && scheduler.threads[processor::current_thread()].killed;
+        let generation = scheduler.threads.get(id).map_or(0, |thread| thread.generation + 1);
         let (_, top) = mapping::stack(id as u64);
         let thread = Thread {
             state: State::Ready,
             priority,
             home,
-            killed: false,
+            killed,
+            generation,
             context: new_context(top, function, argument),
             ticks: QUANTUM,
         };
@@ -249,7 +287,7 @@ pub fn spawn(
         }
         scheduler.enqueue(id);
         scheduler.find_processor(priority);
-        Some(id)
+        Some(Name { place: id, generation })
     } else {
         None
     };
@@ -415,6 +453,8 @@ pub fn wake_flush_waiters() {
 /// Asks for an engine.
 pub fn request(engine: Engine) {
     let bit = 1 << engine as u32;
+    // What the engine is to see has been written before its request is looked at.
+    fence(Ordering::SeqCst);
     if REQUESTED.load(Ordering::Relaxed) & bit == 0
         && REQUESTED.fetch_or(bit, Ordering::SeqCst) & bit == 0
         && let Some(scheduler) = SCHEDULER.try_get()
@@ -443,6 +483,11 @@ pub fn home() -> Option<Home> {
     // SAFETY: it points to the running thread's record, which stays where it is, or is null; that
     // field is not changed while the thread lives.
     unsafe { home.as_ref().copied().flatten() }
+}
+
+/// The running thread's name.
+pub fn current_name() -> Name {
+    SCHEDULER.get().lock().name(processor::current_thread())
 }
 
 /// Whether the running thread has been killed.
@@ -486,7 +531,8 @@ pub fn end() -> ! {
     let mut scheduler = SCHEDULER.get().lock();
     let own = processor::current_thread();
     scheduler.threads[own].state = State::Ended;
-    scheduler.unpark_all(|reason| reason == Reason::End(own) || reason == Reason::Reaper);
+    let name = scheduler.name(own);
+    scheduler.unpark_all(|reason| reason == Reason::End(name) || reason == Reason::Reaper);
     switch(scheduler);
     unreachable!("an ended thread runs")
 }
@@ -499,10 +545,14 @@ pub fn process_has_ended(process: usize) -> bool {
     })
 }
 
-/// The timer's part: wakes sleepers, ends turns.
+/// The timer's part: wakes sleepers, ends turns, and once a second asks for the balance set
+/// manager.
 pub fn tick() {
     let now = time::now();
     let processor = processor::current();
+    if processor.number.load(Ordering::Relaxed) == 0 && time::is_new_second() {
+        request(Engine::Balance);
+    }
     let mut scheduler = SCHEDULER.get().lock();
     scheduler.unpark_all(|reason| matches!(reason, Reason::Until(moment) if moment <= now));
     let own = processor.thread.load(Ordering::Relaxed);
@@ -558,16 +608,17 @@ pub fn describe() {
     }
 }
 
-/// Whether every thread of a program waits, and none for a moment to come.
+/// Whether a thread waits for the manager and nobody runs or sleeps who could bring that about.
 pub fn is_stuck() -> bool {
     let scheduler = SCHEDULER.get().lock();
-    let mut programs = scheduler
-        .threads
-        .iter()
-        .filter(|thread| thread.home.is_some() && thread.state != State::Ended)
-        .peekable();
-    programs.peek().is_some()
-        && programs.all(|thread| {
-            matches!(thread.state, State::Parked(reason) if !matches!(reason, Reason::Until(_)))
-        })
+    let threads = scheduler.threads.iter().filter(|thread| thread.priority != Priority::Idle);
+    let mut waiting = false;
+    for thread in threads {
+        match thread.state {
+            State::Ready | State::Running | State::Parked(Reason::Until(_)) => return false,
+            State::Parked(Reason::Manager(_)) => waiting = true,
+            State::Parked(_) | State::Ended => {}
+        }
+    }
+    waiting
 }

@@ -11,6 +11,11 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::interrupts;
 
+use crate::bug_check;
+
+/// Looks at a lock that is held, after which it is not given back any more: many seconds.
+const PATIENCE: u64 = 5_000_000_000;
+
 /// A value behind a spin lock.
 pub struct SpinLock<T> {
     held: AtomicBool,
@@ -30,9 +35,15 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> SpinGuard<'_, T> {
         let interrupts = interrupts::are_enabled();
         interrupts::disable();
+        let mut patience = PATIENCE;
         while self.held.swap(true, Ordering::Acquire) {
             while self.held.load(Ordering::Relaxed) {
                 crate::processor::relax();
+                patience -= 1;
+                if patience == 0 {
+                    let lock = core::ptr::from_ref(self) as u64;
+                    bug_check::stop(bug_check::DPC_WATCHDOG_VIOLATION, [2, lock, 0, 0]);
+                }
             }
         }
         SpinGuard { lock: self, interrupts }

@@ -40,6 +40,12 @@ pub fn now() -> SystemTime {
     SystemTime((scaled >> 32) as u64)
 }
 
+/// Whether the last second is over, once for each; asked at every tick of the first processor.
+pub fn is_new_second() -> bool {
+    static TICKS: AtomicU64 = AtomicU64::new(0);
+    TICKS.fetch_add(1, Ordering::Relaxed) % TICKS_PER_SECOND == TICKS_PER_SECOND - 1
+}
+
 /// Starts this processor's ticks.
 pub fn start_ticks() {
     apic::start_timer((apic::TIMER_FREQUENCY / TICKS_PER_SECOND) as u32);

@@ -25,7 +25,7 @@ global_asm!(
     kernel_stack = const offset_of!(Processor, kernel_stack),
     user_stack = const offset_of!(Processor, user_stack),
     stack_limit = const offset_of!(Processor, stack_limit),
-    attention = const offset_of!(Processor, attention),
+    pending = const offset_of!(Processor, pending),
     services = const services::COUNT,
     options(att_syntax)
 );
@@ -232,6 +232,9 @@ fn page_fault(frame: &mut Frame) {
     interrupts::enable();
     let mode = if is_user { ProcessorMode::User } else { ProcessorMode::Kernel };
     let Err(status) = resolve(Va::new(address), access, mode) else { return };
+    if is_user && scheduler::is_killed() {
+        return;
+    }
     if is_user {
         exception::raise(frame, &Exception::of_memory(status, access, address));
     } else {

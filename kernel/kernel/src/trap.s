@@ -11,7 +11,7 @@
     .set KERNEL_STACK, {kernel_stack}
     .set USER_STACK, {user_stack}
     .set STACK_LIMIT, {stack_limit}
-    .set ATTENTION, {attention}
+    .set PENDING, {pending}
     .set SERVICES, {services}
 
 # Room the handler of a trap may need at least.
@@ -151,7 +151,7 @@ system_call_entry:
     movq    %r10, %rcx
     call    *service_table(, %rax, 8)
 2:  cli
-    testb   $1, %gs:ATTENTION
+    cmpq    $0, %gs:PENDING             # and the attention beside it
     jnz     3f
     xorl    %edi, %edi
     xorl    %esi, %esi
@@ -159,6 +159,9 @@ system_call_entry:
     xorl    %r8d, %r8d
     xorl    %r9d, %r9d
     xorl    %r10d, %r10d
+    .irp    number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    xorps   %xmm\number, %xmm\number
+    .endr
     popq    %rbp
     popq    %rcx
     popq    %r11
@@ -175,7 +178,8 @@ system_call_entry:
     popq    %rax
     jmp     2b
 
-# Saves this thread's context at (RDI) and goes on with the one at RSI.
+# Saves this thread's context at (RDI) and goes on with the one at RSI. Of the floating-point state
+# a function keeps the two control words; the rest is not the other thread's to see.
     .globl switch_context
 switch_context:
     pushq   %rbp
@@ -190,6 +194,7 @@ switch_context:
     movq    %rsp, (%rdi)
     movq    %rsi, %rsp
     ldmxcsr (%rsp)
+    fninit
     fldcw   4(%rsp)
     addq    $8, %rsp
     popq    %r15

@@ -87,6 +87,18 @@ pub fn read<T: Plain>(address: u64) -> Result<T, NtStatus> {
     }
 }
 
+/// Reads a value from the program that will be written back: it must be writable, before anything
+/// is done (ProbeForWrite).
+///
+/// # Errors
+/// The status of the fault.
+#[inline]
+pub fn capture<T: Plain>(address: u64) -> Result<T, NtStatus> {
+    let value = read(address)?;
+    write(address, &value)?;
+    Ok(value)
+}
+
 /// Reads a context from the program.
 ///
 /// # Errors

@@ -2,11 +2,13 @@
 //!
 //! Every tick a processor looks
 //!
-//! * whether it has been at DISPATCH_LEVEL at every tick for long: a lock that is not given back;
+//! * whether it has been at DISPATCH_LEVEL at each of many ticks: a lock that is not given back;
 //! * whether the next processor still ticks at all;
-//! * and the first one, whether all threads of all programs wait for something that does not come.
+//! * and the first one, whether threads wait for the manager and nobody runs who could wake them.
 //!
-//! A single processor with interrupts off is beyond this; whoever watches the console notices.
+//! A processor that waits for the kernel's own spin lock with interrupts off notices itself
+//! ([`crate::sync`]). A single processor that does anything else with interrupts off is beyond
+//! this; whoever watches the console notices.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! Exceptions: what the processor or the manager raises in a thread of this program.
 //!
 //! The kernel pushes a [`Context`] and an [`ExceptionRecord`] onto the thread's stack and enters
-//! the dispatcher registered for the process, here [`dispatch`]. It looks, in this order, whether
-//! the instruction was one of [`crate::attempt`], which then ends with the exception as its
+//! the dispatcher registered for the process, here `dispatch`. It looks, in this order, whether
+//! the instruction was one of [`mod@crate::attempt`], which then ends with the exception as its
 //! value; whether the program has a handler, which may mend what was wrong or change the
 //! context; else it ends the process with the exception's code. It goes back by NtContinue, so
 //! the interrupted registers are whole again, and may itself be interrupted by an exception.

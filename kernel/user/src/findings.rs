@@ -58,15 +58,11 @@ impl Findings {
         }
     }
 
-    /// Takes the value out of `result`, or counts its status as a failure.
-    pub fn succeeds<T>(&mut self, what: impl Display, result: Result<T, NtStatus>) -> Option<T> {
+    /// Checks a value that may be any of several.
+    pub fn any_of<T: PartialEq + Debug>(&mut self, what: impl Display, expected: &[T], found: T) {
         self.references += 1;
-        match result {
-            Ok(value) => Some(value),
-            Err(status) => {
-                self.wrong(what, "success", status);
-                None
-            }
+        if !expected.contains(&found) {
+            self.wrong(what, format_args!("one of {expected:x?}"), format_args!("{found:x?}"));
         }
     }
 
@@ -83,16 +79,21 @@ impl Findings {
         let _ = ReportVerified(references, bytes);
     }
 
-    /// Reports, says how it went, and yields the status for the program to end with.
-    pub fn finish(mut self) -> NtStatus {
+    /// Reports, says how it went, and yields the status for the program to end with: that of
+    /// `ended` when the program gave up.
+    pub fn conclude(mut self, ended: Result<(), NtStatus>) -> NtStatus {
         let (references, bytes) = (self.references, self.bytes);
         self.report();
-        match self.failures {
-            0 => {
+        match (ended, self.failures) {
+            (Err(status), _) => {
+                println!("{}: {status}", self.program);
+                status
+            }
+            (Ok(()), 0) => {
                 println!("{}: right ({references} checks, {bytes} bytes)", self.program);
                 NtStatus::SUCCESS
             }
-            failures => {
+            (Ok(()), failures) => {
                 println!("{}: {failures} wrong", self.program);
                 NtStatus::DATA_ERROR
             }

@@ -114,8 +114,8 @@ impl<T> Argument for *mut T {
 /// program relies on.
 pub unsafe fn system_call(number: u32, arguments: [u64; 6]) -> NtStatus {
     let [a, b, c, d, e, f] = arguments;
-    // SAFETY: the caller answers for what the service does; the gate itself changes no registers
-    // but those named.
+    // SAFETY: the caller answers for what the service does; the gate itself changes registers as a
+    // function does.
     unsafe { call!(number, a, b, c, d, e, f) }
 }
 

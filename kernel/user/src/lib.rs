@@ -23,10 +23,10 @@
 //! | [`status`], [`flags`] | their statuses and flag words |
 //! | [`memory`] | blocks of virtual memory, allocated and used safely |
 //! | [`exceptions`] | handling what the processor or the manager raises |
-//! | [`attempt`] | accesses and instructions that may fault, with the exception as a value |
+//! | [`mod@attempt`] | accesses and instructions that may fault, with the exception as a value |
 //! | [`threads`], [`system`] | threads; system-wide figures and commands |
 //! | [`console`], [`arguments`], [`findings`], [`random`] | what programs share |
-//! | `start` | the way in, the way out, panics |
+//! | [`start`] | the way in, the way out, panics |
 //! | `intrinsics` | what compiled code takes for granted |
 #![no_std]
 

@@ -65,7 +65,7 @@ pub(super) extern "C" fn allocate(
             _ => return Err(NtStatus::INVALID_PARAMETER_5),
         };
         let protection = protection_of(protect)?;
-        let (wanted, bytes) = (user::read::<u64>(base)?, user::read::<u64>(size)?);
+        let (wanted, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
         let placement = match wanted {
             0 if kind & MEM_TOP_DOWN != 0 => Placement::Highest,
             0 => Placement::Lowest,
@@ -95,7 +95,7 @@ pub(super) extern "C" fn free(
             MEM_RELEASE => FreeType::Release,
             _ => return Err(NtStatus::INVALID_PARAMETER_4),
         };
-        let (address, bytes) = (user::read::<u64>(base)?, user::read::<u64>(size)?);
+        let (address, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
         let space = space_of(process)?;
         let call = Free::new(space, Va::new(address), Bytes::new(bytes), operation);
         let region = complete(call)?;
@@ -116,9 +116,8 @@ pub(super) extern "C" fn protect(
 ) -> u64 {
     let call = || {
         let protection = protection_of(new)?;
-        let (address, bytes) = (user::read::<u64>(base)?, user::read::<u64>(size)?);
-        // The result must find its place before anything is changed.
-        user::write(old, &user::read::<u32>(old)?)?;
+        let (address, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
+        user::capture::<u32>(old)?;
         let space = space_of(process)?;
         let call = Protect::new(space, Va::new(address), Bytes::new(bytes), protection);
         let changed = complete(call)?;

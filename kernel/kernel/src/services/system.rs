@@ -8,7 +8,7 @@ use ntmm::platform::SystemTime;
 use ntmm::working_set::limits::EmptyWorkingSet;
 
 use super::{CURRENT_PROCESS, CURRENT_THREAD, space_of, status, terminate};
-use crate::scheduler::Reason;
+use crate::scheduler::{Name, Reason};
 use crate::wait::complete;
 use crate::{archive, console, kernel, process, processor, scheduler, time, user};
 
@@ -21,6 +21,9 @@ const PAUSE: u64 = 10_000;
 
 /// Nobody else wanted to run.
 const NO_YIELD_PERFORMED: u64 = 0x4000_0024;
+
+/// A thread would wait for itself.
+const POSSIBLE_DEADLOCK: NtStatus = NtStatus::new(0xC000_0194);
 
 const SYSTEM_PERFORMANCE_INFORMATION: u64 = 2;
 const SYSTEM_MEMORY_LIST_INFORMATION: u64 = 80;
@@ -81,7 +84,7 @@ pub(super) extern "C" fn create_thread(
         space_of(process)?;
         user::write(id, &0_u64)?;
         let thread = process::create_thread(start, argument, stack)?;
-        user::write(id, &(thread as u64))
+        user::write(id, &thread.to_number())
     };
     status(call())
 }
@@ -302,7 +305,10 @@ pub(super) extern "C" fn wait_for_thread(
 ) -> u64 {
     let call = || {
         let home = scheduler::home().ok_or(NtStatus::INVALID_HANDLE)?;
-        let thread = thread as usize;
+        let thread = Name::from_number(thread);
+        if thread == scheduler::current_name() {
+            return Err(POSSIBLE_DEADLOCK);
+        }
         scheduler::park(Reason::End(thread), |threads| threads.has_ended(thread, home.process))
             .map_err(|_| NtStatus::PROCESS_IS_TERMINATING)
     };

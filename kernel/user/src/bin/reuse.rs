@@ -57,13 +57,8 @@ impl Stamped {
 
 fn main(arguments: Arguments<'_>) -> NtStatus {
     let mut findings = Findings::new("reuse");
-    match run(arguments, &mut findings) {
-        Ok(()) => findings.finish(),
-        Err(status) => {
-            println!("reuse: {status}");
-            status
-        }
-    }
+    let ended = run(arguments, &mut findings);
+    findings.conclude(ended)
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {

@@ -75,13 +75,8 @@ extern "C" fn work(thread: u64) -> ! {
 
 fn main(arguments: Arguments<'_>) -> NtStatus {
     let mut findings = Findings::new("threads");
-    match run(arguments, &mut findings) {
-        Ok(()) => findings.finish(),
-        Err(status) => {
-            println!("threads: {status}");
-            status
-        }
-    }
+    let ended = run(arguments, &mut findings);
+    findings.conclude(ended)
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {

@@ -55,19 +55,17 @@ const fn stamp(seed: u64, round: u64, page: u64, word: u64) -> u64 {
 }
 
 fn main(arguments: Arguments<'_>) -> NtStatus {
-    run(arguments).unwrap_or_else(|status| {
-        println!("verify: {status}");
-        status
-    })
+    let mut findings = Findings::new("verify");
+    let ended = run(arguments, &mut findings);
+    findings.conclude(ended)
 }
 
-fn run(arguments: Arguments<'_>) -> Result<NtStatus, NtStatus> {
+fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
     let pages = arguments.number("pages", 256)?;
     let rounds = arguments.number("rounds", 3)?;
     let seed = arguments.number("seed", 1)?;
     println!("verify: {pages} pages, {rounds} rounds, seed {seed}");
     let block = Block::commit_new(pages)?;
-    let mut findings = Findings::new("verify");
     for round in 0..rounds {
         Order::of_round(round, seed).visit(pages, |page| {
             for word in STAMPED {
@@ -86,6 +84,5 @@ fn run(arguments: Arguments<'_>) -> Result<NtStatus, NtStatus> {
             findings.word(block.base() + offset, expected, block.load(offset));
         }
     }
-    block.release()?;
-    Ok(findings.finish())
+    block.release()
 }

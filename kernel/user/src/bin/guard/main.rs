@@ -12,19 +12,14 @@ mod registers;
 mod violations;
 
 use ntmm_user::findings::Findings;
-use ntmm_user::{Arguments, NtStatus, println};
+use ntmm_user::{Arguments, NtStatus};
 
 ntmm_user::entry!(main);
 
 fn main(_arguments: Arguments<'_>) -> NtStatus {
     let mut findings = Findings::new("guard");
-    match run(&mut findings) {
-        Ok(()) => findings.finish(),
-        Err(status) => {
-            println!("guard: {status}");
-            status
-        }
-    }
+    let ended = run(&mut findings);
+    findings.conclude(ended)
 }
 
 fn run(findings: &mut Findings) -> Result<(), NtStatus> {

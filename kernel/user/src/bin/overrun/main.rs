@@ -56,13 +56,8 @@ impl Ledger {
 
 fn main(arguments: Arguments<'_>) -> NtStatus {
     let mut findings = Findings::new("overrun");
-    match run(arguments, &mut findings) {
-        Ok(()) => findings.finish(),
-        Err(status) => {
-            println!("overrun: {status}");
-            status
-        }
-    }
+    let ended = run(arguments, &mut findings);
+    findings.conclude(ended)
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {

@@ -208,10 +208,8 @@ extern "C" fn free_code() {
 }
 
 extern "C" fn protect_code() {
-    let (mut base, mut size, mut old) = (code_base(), PAGE_SIZE, 0_u32);
-    // The instruction behind the call is in the page of this function.
-    let own_page = (protect_code as *const ()).addr() as u64 & !(PAGE_SIZE - 1);
-    size += own_page - base + PAGE_SIZE;
+    let (mut base, mut size, mut old) = (code_base(), 0, 0_u32);
+    size += ntmm_user::memory::query(base).map_or(0, |found| found.region_size);
     // SAFETY: nothing of the program is executed afterwards.
     unsafe {
         core::arch::asm!(

@@ -3,7 +3,7 @@
 //! Each argument is drawn from numbers that mean something to some service: flag words, sizes,
 //! handles, pointers into a scratch block, addresses in an arena that only this module uses, and
 //! bad pointers. Services that would end the program or write to the console are left out. What
-//! comes back is not judged: the kernel must survive, and the program with it.
+//! comes back is not judged: the kernel must survive, and the program with all it owns.
 
 use ntmm_user::NtStatus;
 use ntmm_user::PAGE_SIZE;
@@ -69,11 +69,15 @@ const NUMBERS: [u64; 32] = [
 /// Words of the scratch block that calls read bases and sizes from.
 const CELLS: u64 = 32;
 
+/// Offset of a word that no call may write to.
+const CANARY: u64 = 0x800;
+
 /// Makes `steps` calls.
 pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatus> {
     println!("wild: {steps} random calls, seed {seed}");
     let mut random = Random::new(seed);
     let scratch = Block::commit_new(2)?;
+    scratch.store(CANARY, seed);
     let mut successes = 0_u64;
     for _ in 0..steps {
         for cell in 0..CELLS {
@@ -99,9 +103,9 @@ pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatu
         let address = arena_address(&mut random);
         // SAFETY: as above.
         let _ = unsafe { attempt::store(address, successes) };
+        findings.word(scratch.base() + CANARY, seed, scratch.load(CANARY));
     }
     println!("wild: {successes} of {steps} random calls succeeded");
-    findings.equal("random calls that came back", steps, steps);
     scratch.release()
 }
 
@@ -109,14 +113,16 @@ fn arena_address(random: &mut Random) -> u64 {
     ARENA + random.below(ARENA_SIZE)
 }
 
-/// What a base or a size may be. Bases outside the arena are those of nobody: a word that is no
-/// address of the arena is a small number or in the kernel's half.
+/// What a base or a size may be. As a base it is in the arena or nobody's: the program's own
+/// memory lies between the two limits.
 fn word(random: &mut Random) -> u64 {
-    match random.below(4) {
+    const OWN: core::ops::RangeInclusive<u64> = 0x1_0000..=0xFFFF_FFFF;
+    let word = match random.below(4) {
         0 | 1 => arena_address(random) & !(PAGE_SIZE - 1),
-        2 => random.below(64 * PAGE_SIZE),
+        2 => random.below(*OWN.start()),
         _ => number(random),
-    }
+    };
+    if OWN.contains(&word) { PAGE_SIZE } else { word }
 }
 
 fn argument(random: &mut Random, scratch: &Block) -> u64 {

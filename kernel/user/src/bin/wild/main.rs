@@ -47,27 +47,25 @@ impl Case {
 }
 
 fn main(arguments: Arguments<'_>) -> NtStatus {
-    run(arguments).unwrap_or_else(|status| {
-        println!("wild: {status}");
-        status
-    })
+    let mut findings = Findings::new("wild");
+    let ended = run(arguments, &mut findings);
+    findings.conclude(ended)
 }
 
-fn run(arguments: Arguments<'_>) -> Result<NtStatus, NtStatus> {
+fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
     let cases = || instructions::CASES.iter().chain(endings::CASES);
-    let mut findings = Findings::new("wild");
     match arguments.text("kind").unwrap_or("all") {
         "all" => {
             escape::install()?;
-            instructions::check(&mut findings);
-            pointers::check(&mut findings)?;
-            contexts::check(&mut findings);
-            fuzz::run(&mut findings, 1, 2000)?;
+            instructions::check(findings);
+            pointers::check(findings)?;
+            contexts::check(findings);
+            fuzz::run(findings, 1, 2000)?;
         }
         "fuzz" => {
             let (seed, steps) = (arguments.number("seed", 1)?, arguments.number("steps", 20_000)?);
             escape::install()?;
-            fuzz::run(&mut findings, seed, steps)?;
+            fuzz::run(findings, seed, steps)?;
         }
         "names" => cases().for_each(Case::announce),
         name => {
@@ -82,5 +80,5 @@ fn run(arguments: Arguments<'_>) -> Result<NtStatus, NtStatus> {
             }
         }
     }
-    Ok(findings.finish())
+    Ok(())
 }
