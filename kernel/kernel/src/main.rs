@@ -16,6 +16,7 @@
 //! | [`platform`], [`shootdown`], [`disk`] | the machine as the manager wants it |
 //! | [`engines`] | the manager's engines |
 //! | [`watchdog`], [`bug_check`], [`selftest`] | never a silent hang; stopping; breaking it on purpose |
+//! | [`probe`] | page tables of the older paging modes, walked by the processor |
 //! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`report`] | programs and what they may ask for |
 #![no_std]
 #![no_main]
@@ -38,6 +39,7 @@ mod image;
 mod mapping;
 mod memory;
 mod platform;
+mod probe;
 mod process;
 mod processor;
 mod report;
@@ -94,6 +96,11 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     let Some(mut information) = (unsafe { boot::read(start_info) }) else {
         refuse(format_args!("the loader is not one that speaks PVH"))
     };
+    if information.has("probe") {
+        // SAFETY: no other processor has been started, interrupts are off, and nothing has been
+        // taken from the free memory yet.
+        unsafe { probe::run(information.archive, &information.free) }
+    }
     let processors = smp::count();
     // SAFETY: once, on the boot page tables, before interrupts.
     unsafe {

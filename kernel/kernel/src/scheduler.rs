@@ -485,6 +485,12 @@ pub fn home() -> Option<Home> {
     unsafe { home.as_ref().copied().flatten() }
 }
 
+/// Whether a thread of this name has ever been.
+pub fn has_been(name: Name) -> bool {
+    let scheduler = SCHEDULER.get().lock();
+    scheduler.threads.get(name.place).is_some_and(|thread| thread.generation >= name.generation)
+}
+
 /// The running thread's name.
 pub fn current_name() -> Name {
     SCHEDULER.get().lock().name(processor::current_thread())

@@ -1,8 +1,8 @@
 //! The system services, one function each, in the shape NT declares them.
 //!
 //! They pass on what they are given: the kernel checks. Output pointers are written only when
-//! the service succeeds, unless noted. Programs that have no reason to be here use [`crate::memory`],
-//! [`crate::threads`] and [`crate::system`].
+//! the service succeeds, unless noted. Programs that have no reason to be here use
+//! [`crate::memory`], [`crate::threads`] and [`crate::system`].
 //!
 //! # Safety
 //! Common to all: pointers that the kernel writes through must point to memory that may be

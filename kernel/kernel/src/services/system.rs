@@ -306,6 +306,9 @@ pub(super) extern "C" fn wait_for_thread(
     let call = || {
         let home = scheduler::home().ok_or(NtStatus::INVALID_HANDLE)?;
         let thread = Name::from_number(thread);
+        if !scheduler::has_been(thread) {
+            return Err(NtStatus::INVALID_HANDLE);
+        }
         if thread == scheduler::current_name() {
             return Err(POSSIBLE_DEADLOCK);
         }

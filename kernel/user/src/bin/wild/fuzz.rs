@@ -1,9 +1,10 @@
 //! Services with random arguments.
 //!
-//! Each argument is drawn from numbers that mean something to some service: flag words, sizes,
-//! handles, pointers into a scratch block, addresses in an arena that only this module uses, and
-//! bad pointers. Services that would end the program or write to the console are left out. What
-//! comes back is not judged: the kernel must survive, and the program with all it owns.
+//! Each argument is mostly of the kind the service expects: its own handle, a pointer to a cell
+//! of a scratch block, flags, an address in an arena that only this module uses; and now and then
+//! anything else, bad pointers among it. Services that would end the program or write to the
+//! console are left out. What comes back is not judged: the kernel must survive, and the program
+//! with all it owns.
 
 use ntmm_user::NtStatus;
 use ntmm_user::PAGE_SIZE;
@@ -18,44 +19,62 @@ const ARENA: u64 = 0x100_0000_0000;
 /// Bytes of it.
 const ARENA_SIZE: u64 = 1 << 22;
 
-const SERVICES: [Service; 9] = [
-    Service::YieldExecution,
-    Service::AllocateVirtualMemory,
-    Service::FreeVirtualMemory,
-    Service::ProtectVirtualMemory,
-    Service::QueryVirtualMemory,
-    Service::QuerySystemInformation,
-    Service::SetInformationProcess,
-    Service::ReadArchive,
-    Service::WaitForThread,
-];
+/// Kinds of arguments.
+#[derive(Clone, Copy)]
+enum Draw {
+    /// The calling process.
+    Own,
+    /// A cell that holds an address of the arena.
+    Base,
+    /// A cell that holds a size.
+    Size,
+    /// An address of the arena.
+    Address,
+    /// The name of a file.
+    Name,
+    /// One of these.
+    OneOf(&'static [u64]),
+    /// Whatever.
+    Any,
+}
+
+/// The services, with the arguments they expect.
+const SERVICES: [(Service, [Draw; 6]); 9] = {
+    use Draw::{Address, Any, Base, Name, OneOf, Own, Size};
+    const ZERO: Draw = OneOf(&[0]);
+    const KINDS: Draw = OneOf(&[0x1000, 0x2000, 0x3000, 0x10_2000, 0x10_3000]);
+    const PROTECTIONS: Draw = OneOf(&[0x01, 0x02, 0x04, 0x10, 0x20, 0x40, 0x102, 0x104, 0x204]);
+    [
+        (Service::YieldExecution, [Any; 6]),
+        (Service::AllocateVirtualMemory, [Own, Base, ZERO, Size, KINDS, PROTECTIONS]),
+        (Service::FreeVirtualMemory, [Own, Base, Size, OneOf(&[0x4000, 0x8000]), Any, Any]),
+        (Service::ProtectVirtualMemory, [Own, Base, Size, PROTECTIONS, Size, Any]),
+        (Service::QueryVirtualMemory, [Own, Address, ZERO, Base, OneOf(&[48]), Size]),
+        (Service::QuerySystemInformation, [OneOf(&[2]), Base, OneOf(&[96]), Size, Any, Any]),
+        (Service::SetInformationProcess, [Own, OneOf(&[1]), Size, OneOf(&[16]), Any, Any]),
+        (Service::ReadArchive, [Name, OneOf(&[NAME_LENGTH]), Base, OneOf(&[64]), Size, Any]),
+        (Service::WaitForThread, [Any; 6]),
+    ]
+};
 
 /// Numbers that mean something to some service.
-const NUMBERS: [u64; 32] = [
+const NUMBERS: [u64; 24] = [
     0,
     1,
     2,
     3,
-    4,
     8,
     16,
+    47,
     48,
-    80,
     96,
-    0x10,
-    0x20,
-    0x40,
-    0x104,
-    0x102,
+    0x100,
+    0xFFF,
     0x1000,
-    0x2000,
-    0x3000,
-    0x4000,
-    0x8000,
+    0x1001,
+    0xFFFF,
     0x1_0000,
     0x8_0000,
-    0x10_1000,
-    0x10_3000,
     0x7FFF_FFFF,
     0xFFFF_FFFF,
     0x0000_07FF_FFFE_0000,
@@ -66,11 +85,15 @@ const NUMBERS: [u64; 32] = [
     u64::MAX,
 ];
 
-/// Words of the scratch block that calls read bases and sizes from.
+/// Cells of the scratch block: an address in each even one, a size in each odd one.
 const CELLS: u64 = 32;
-
+/// Bytes of a cell.
+const CELL: u64 = 8;
 /// Offset of a word that no call may write to.
 const CANARY: u64 = 0x800;
+/// Offset of the name of a file that is there, and its bytes.
+const NAME: u64 = 0x900;
+const NAME_LENGTH: u64 = 8;
 
 /// Makes `steps` calls.
 pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatus> {
@@ -78,59 +101,75 @@ pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatu
     let mut random = Random::new(seed);
     let scratch = Block::commit_new(2)?;
     scratch.store(CANARY, seed);
+    scratch.store(NAME, u64::from_le_bytes(*b"programs"));
     let mut successes = 0_u64;
     for _ in 0..steps {
-        for cell in 0..CELLS {
-            scratch.store(cell * 8, word(&mut random));
+        for pair in 0..CELLS / 2 {
+            scratch.store(2 * pair * CELL, base(&mut random));
+            scratch.store((2 * pair + 1) * CELL, size(&mut random));
         }
-        let service = match SERVICES.get(random.below(SERVICES.len() as u64) as usize) {
-            Some(service) => *service as u32,
-            None => continue,
-        };
-        let mut arguments = [(); 6].map(|()| argument(&mut random, &scratch));
-        // Mostly the calling process, or little else would be reached.
-        if random.below(8) != 0 && service != Service::QuerySystemInformation as u32 {
-            arguments[0] = u64::MAX;
-        }
+        let index = random.below(SERVICES.len() as u64) as usize;
+        let Some((service, draws)) = SERVICES.get(index) else { continue };
+        let arguments = draws.map(|draw| argument(&mut random, &scratch, draw));
+        let number = *service as u32;
         // SAFETY: what a call may write to or free lies in the scratch block or the arena.
         let status = unsafe {
             match random.below(2) {
-                0 => gate::system_call(service, arguments),
-                _ => gate::interrupt(service, arguments),
+                0 => gate::system_call(number, arguments),
+                _ => gate::interrupt(number, arguments),
             }
         };
         successes += u64::from(status.is_success());
-        let address = arena_address(&mut random);
-        // SAFETY: as above.
-        let _ = unsafe { attempt::store(address, successes) };
+        // SAFETY: the arena is this function's own.
+        let _ = unsafe { attempt::store(ARENA + random.below(ARENA_SIZE), successes) };
         findings.word(scratch.base() + CANARY, seed, scratch.load(CANARY));
     }
     println!("wild: {successes} of {steps} random calls succeeded");
     scratch.release()
 }
 
-fn arena_address(random: &mut Random) -> u64 {
-    ARENA + random.below(ARENA_SIZE)
+/// An address of the arena, mostly of a page.
+fn address(random: &mut Random) -> u64 {
+    let address = ARENA + random.below(ARENA_SIZE);
+    if random.below(8) == 0 { address } else { address & !(PAGE_SIZE - 1) }
 }
 
-/// What a base or a size may be. As a base it is in the arena or nobody's: the program's own
-/// memory lies between the two limits.
-fn word(random: &mut Random) -> u64 {
+/// An address to allocate or free at: in the arena or nobody's. The program's own memory lies
+/// between the two limits.
+fn base(random: &mut Random) -> u64 {
     const OWN: core::ops::RangeInclusive<u64> = 0x1_0000..=0xFFFF_FFFF;
-    let word = match random.below(4) {
-        0 | 1 => arena_address(random) & !(PAGE_SIZE - 1),
-        2 => random.below(*OWN.start()),
-        _ => number(random),
-    };
-    if OWN.contains(&word) { PAGE_SIZE } else { word }
+    match random.below(16) {
+        0 => Some(number(random)).filter(|number| !OWN.contains(number)).unwrap_or(ARENA),
+        _ => address(random),
+    }
 }
 
-fn argument(random: &mut Random, scratch: &Block) -> u64 {
-    match random.below(8) {
-        0..=3 => scratch.base() + random.below(CELLS) * 8,
-        4 => arena_address(random),
-        5 => scratch.base() + scratch.size() - random.below(64),
-        _ => number(random),
+fn size(random: &mut Random) -> u64 {
+    match random.below(16) {
+        0 => number(random),
+        1 | 2 => 0,
+        _ => random.below(64 * PAGE_SIZE),
+    }
+}
+
+fn argument(random: &mut Random, scratch: &Block, draw: Draw) -> u64 {
+    let draw = if random.below(16) == 0 { Draw::Any } else { draw };
+    let cell = |random: &mut Random| 2 * random.below(CELLS / 2) * CELL;
+    match draw {
+        Draw::Own => u64::MAX,
+        Draw::Base => scratch.base() + cell(random),
+        Draw::Size => scratch.base() + cell(random) + CELL,
+        Draw::Address => address(random),
+        Draw::Name => scratch.base() + NAME,
+        Draw::OneOf(values) => {
+            values.get(random.below(values.len() as u64) as usize).copied().unwrap_or(0)
+        }
+        Draw::Any => match random.below(4) {
+            0 => address(random),
+            // Across the end of the block.
+            1 => scratch.base() + scratch.size() - 1 - random.below(8),
+            _ => number(random),
+        },
     }
 }
 

@@ -1,0 +1,383 @@
+//! What memory management costs on this kernel, in instructions: the program of
+//! `ntmm bench kernel`. bench/linux/init.c is its counterpart under Linux.
+//!
+//! It runs alone on a machine with one processor, in QEMU with `-icount shift=0`, where the time
+//! stamp counter counts executed instructions (each iteration of a `rep` instruction is one), and
+//! prints a line `@bench {"name":..,"instructions":..}` for every operation.
+//!
+//! An operation is timed by two readings of the counter, many times over. What two readings with
+//! nothing between them differ by is taken off, and the median is reported; that leaves out timer
+//! ticks and what happens once for many pages (new page tables). Where the disk is waited for, the
+//! cycles in which the processor had nothing to do are taken off too.
+//!
+//! | Name | Operation |
+//! |---|---|
+//! | `null_system_call` | NtYieldExecution by `syscall`, when no other thread is ready |
+//! | `null_system_call_interrupt` | the same by `int 0x2e` |
+//! | `demand_zero_fault` | first write to a committed page when no zeroed page is left: the fault zeroes one |
+//! | `demand_zero_fault_zeroed` | the same while there are zeroed pages |
+//! | `transition_fault` | write to a page that is on the modified list since the working set was emptied |
+//! | `page_file_fault` | write to a page that is in the paging file only, reading that page alone: it is the only one of its allocation |
+//! | `reserve_commit_free_64k` | NtAllocateVirtualMemory and NtFreeVirtualMemory of 64 KiB |
+//! | `reserve_commit_touch_free_64k` | between them a write to each of the 16 pages; the faults zero them |
+//! | `protect_page` | NtProtectVirtualMemory of a touched page that is an allocation by itself, per call: half of the way to read-only and back |
+//! | `protect_page_inside` | the same for a page in the middle of an allocation |
+//! | `decommit_page` | NtFreeVirtualMemory(MEM_DECOMMIT) of a touched page of an allocation |
+//! | `trim_page` | emptying a working set of written pages, divided by the pages |
+//! | `modified_write_page` | writing the modified list to the paging file, divided by the pages |
+//! | `page_out_page` | the two together |
+//! | `guard_page_fault` | NtProtectVirtualMemory of a page to PAGE_GUARD, a write to it, a handler of the exception, and the write again |
+#![no_std]
+#![no_main]
+
+use core::arch::x86_64::_rdtsc;
+
+use ntmm_user::exceptions::{self, Disposition};
+use ntmm_user::flags::{
+    MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_GUARD, PAGE_READONLY, PAGE_READWRITE, Protection,
+};
+use ntmm_user::memory::Block;
+use ntmm_user::services::{
+    NtAllocateVirtualMemory, NtDelayExecution, NtFreeVirtualMemory, NtYieldExecution, Service,
+};
+use ntmm_user::structures::{Context, ExceptionRecord, Handle, QuotaLimits};
+use ntmm_user::system::{self, Command};
+use ntmm_user::{Arguments, NtStatus, PAGE_SIZE, gate, println};
+
+ntmm_user::entry!(main);
+
+/// Times an operation is measured; pages that are worked on one by one.
+const SAMPLES: usize = 1024;
+/// Pages that are worked on by one call.
+const BATCH: u64 = 1024;
+/// Such calls.
+const ROUNDS: usize = 8;
+/// Pages that each are an allocation by themselves.
+const LONE: usize = 256;
+/// Available pages that are left alone when the others are used up.
+const SPARED: u64 = 512;
+/// What the working set may hold: everything.
+const WORKING_SET: QuotaLimits = QuotaLimits { minimum_pages: 64, maximum_pages: 1 << 20 };
+/// Microseconds in which the engines have done all they had to do.
+const REST: u64 = 500_000;
+
+fn main(_: Arguments<'_>) -> NtStatus {
+    match run() {
+        Ok(()) => NtStatus::SUCCESS,
+        Err(status) => {
+            println!("bench: {status}");
+            status
+        }
+    }
+}
+
+fn run() -> Result<(), NtStatus> {
+    system::set_working_set(WORKING_SET)?;
+    rest()?;
+    let mut samples = Samples::new();
+    system_calls(&mut samples)?;
+    faults_on_zeroed_pages(&mut samples)?;
+    private_pages(&mut samples)?;
+    working_set(&mut samples)?;
+    guard_pages(&mut samples)?;
+    faults_without_zeroed_pages(&mut samples)?;
+    modified_pages(&mut samples)?;
+    paging_file(&mut samples)
+}
+
+/// Measurements of one operation.
+struct Samples {
+    values: [u64; SAMPLES],
+    count: usize,
+    /// What two readings of the counter differ by with nothing between them.
+    overhead: u64,
+}
+
+impl Samples {
+    fn new() -> Self {
+        let mut samples = Self { values: [0; SAMPLES], count: 0, overhead: 0 };
+        for _ in 0..SAMPLES {
+            samples.time(|| ());
+        }
+        samples.overhead = samples.median();
+        samples
+    }
+
+    fn add(&mut self, instructions: u64) {
+        if let Some(value) = self.values.get_mut(self.count) {
+            *value = instructions;
+            self.count += 1;
+        }
+    }
+
+    /// Times `operation` once.
+    #[inline(always)]
+    fn time<T>(&mut self, operation: impl FnOnce() -> T) -> T {
+        let begin = now();
+        let result = operation();
+        let end = now();
+        self.add(end - begin - self.overhead);
+        result
+    }
+
+    /// Times `operation` once, without the cycles in which the processor had nothing to do, and
+    /// divides by its pages.
+    fn time_work(
+        &mut self,
+        pages: u64,
+        operation: impl FnOnce() -> Result<(), NtStatus>,
+    ) -> Result<(), NtStatus> {
+        let before = system::performance()?.cycles_halted;
+        let begin = now();
+        operation()?;
+        let end = now();
+        let halted = system::performance()?.cycles_halted - before;
+        self.add((end - begin - self.overhead - halted) / pages);
+        Ok(())
+    }
+
+    /// The median; the measurements are forgotten.
+    fn median(&mut self) -> u64 {
+        let values = &mut self.values[..self.count];
+        values.sort_unstable();
+        self.count = 0;
+        values[values.len() / 2]
+    }
+
+    /// Reports the median.
+    fn report(&mut self, name: &str) {
+        self.report_of(name, 1);
+    }
+
+    /// Reports the median divided by the `parts` of the operation.
+    fn report_of(&mut self, name: &str, parts: u64) {
+        let instructions = self.median() / parts;
+        println!("@bench {{\"name\":\"{name}\",\"instructions\":{instructions}}}");
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: every x86-64 processor has the counter, and the kernel lets programs read it.
+    unsafe { _rdtsc() }
+}
+
+/// Waits until the engines have nothing to do.
+fn rest() -> Result<(), NtStatus> {
+    NtDelayExecution(REST).into_result()
+}
+
+fn touch(block: &Block, page: u64) {
+    block.store(page * PAGE_SIZE, 1);
+}
+
+fn touch_all(block: &Block) {
+    (0..block.pages()).for_each(|page| touch(block, page));
+}
+
+fn time_touches(samples: &mut Samples, block: &Block) {
+    (0..block.pages()).for_each(|page| samples.time(|| touch(block, page)));
+}
+
+fn system_calls(samples: &mut Samples) -> Result<(), NtStatus> {
+    for _ in 0..SAMPLES {
+        samples.time(NtYieldExecution).into_result()?;
+    }
+    samples.report("null_system_call");
+    for _ in 0..SAMPLES {
+        // SAFETY: the service touches nothing of the program's.
+        samples
+            .time(|| unsafe { gate::interrupt(Service::YieldExecution as u32, [0; 6]) })
+            .into_result()?;
+    }
+    samples.report("null_system_call_interrupt");
+    Ok(())
+}
+
+fn faults_on_zeroed_pages(samples: &mut Samples) -> Result<(), NtStatus> {
+    let block = Block::commit_new(SAMPLES as u64)?;
+    time_touches(samples, &block);
+    samples.report("demand_zero_fault_zeroed");
+    block.release()
+}
+
+/// Uses up the zeroed pages. What is returned holds the last of them; all other available pages
+/// have been used.
+fn without_zeroed_pages() -> Result<Block, NtStatus> {
+    let available = system::performance()?.available_pages;
+    let block = Block::commit_new(available.saturating_sub(SPARED))?;
+    touch_all(&block);
+    block.release()?;
+    let last = Block::commit_new(2 * SPARED)?;
+    touch_all(&last);
+    Ok(last)
+}
+
+fn faults_without_zeroed_pages(samples: &mut Samples) -> Result<(), NtStatus> {
+    let last = without_zeroed_pages()?;
+    let block = Block::commit_new(SAMPLES as u64)?;
+    time_touches(samples, &block);
+    samples.report("demand_zero_fault");
+    block.release()?;
+    for _ in 0..SAMPLES {
+        samples.time(|| -> Result<(), NtStatus> {
+            let mut base = allocate_64k()?;
+            for page in 0..16 {
+                // SAFETY: the memory was committed just now and is nobody else's.
+                unsafe { core::ptr::write_volatile((base + page * PAGE_SIZE) as *mut u64, 1) };
+            }
+            free(&mut base)
+        })?;
+    }
+    samples.report("reserve_commit_touch_free_64k");
+    last.release()
+}
+
+#[inline(always)]
+fn allocate_64k() -> Result<u64, NtStatus> {
+    let (mut base, mut size) = (0, 16 * PAGE_SIZE);
+    let kind = (MEM_RESERVE | MEM_COMMIT).0;
+    let protect = PAGE_READWRITE.0;
+    let own = Handle::CURRENT_PROCESS;
+    // SAFETY: both pointers are to locals; free addresses are nobody's.
+    unsafe { NtAllocateVirtualMemory(own, &raw mut base, 0, &raw mut size, kind, protect) }
+        .into_result()?;
+    Ok(base)
+}
+
+#[inline(always)]
+fn free(base: &mut u64) -> Result<(), NtStatus> {
+    let mut size = 0;
+    let own = Handle::CURRENT_PROCESS;
+    // SAFETY: both pointers are to locals; the memory is this function's callers' to free.
+    unsafe { NtFreeVirtualMemory(own, base, &raw mut size, MEM_RELEASE.0) }.into_result()
+}
+
+fn private_pages(samples: &mut Samples) -> Result<(), NtStatus> {
+    for _ in 0..SAMPLES {
+        samples.time(|| -> Result<(), NtStatus> {
+            let mut base = allocate_64k()?;
+            free(&mut base)
+        })?;
+    }
+    samples.report("reserve_commit_free_64k");
+
+    let page = Block::commit_new(1)?;
+    touch(&page, 0);
+    protect_and_back(samples, "protect_page", &page, 0)?;
+    page.release()?;
+
+    let block = Block::commit_new(SAMPLES as u64)?;
+    touch_all(&block);
+    protect_and_back(samples, "protect_page_inside", &block, block.pages() / 2)?;
+    for page in 0..block.pages() {
+        samples.time(|| block.decommit(page * PAGE_SIZE, PAGE_SIZE))?;
+    }
+    samples.report("decommit_page");
+    block.release()
+}
+
+fn protect_and_back(
+    samples: &mut Samples,
+    name: &str,
+    block: &Block,
+    page: u64,
+) -> Result<(), NtStatus> {
+    let protect = |protection: Protection| block.protect(page * PAGE_SIZE, 1, protection);
+    for _ in 0..SAMPLES {
+        samples.time(|| protect(PAGE_READONLY).and_then(|_| protect(PAGE_READWRITE)))?;
+    }
+    samples.report_of(name, 2);
+    Ok(())
+}
+
+fn working_set(samples: &mut Samples) -> Result<(), NtStatus> {
+    let block = Block::commit_new(BATCH)?;
+    let mut emptying = [0; ROUNDS];
+    touch_all(&block);
+    for round in &mut emptying {
+        let begin = now();
+        system::empty_working_set()?;
+        *round = now() - begin - samples.overhead;
+        samples.count = 0;
+        time_touches(samples, &block);
+    }
+    samples.report("transition_fault");
+    emptying.into_iter().for_each(|instructions| samples.add(instructions));
+    samples.report_of("trim_page", BATCH);
+    block.release()
+}
+
+/// Goes on with the interrupted write: the guard has gone with the exception.
+fn go_on(record: &ExceptionRecord, _: &mut Context) -> Disposition {
+    if record.code == NtStatus::GUARD_PAGE_VIOLATION {
+        Disposition::Continue
+    } else {
+        Disposition::Terminate
+    }
+}
+
+fn guard_pages(samples: &mut Samples) -> Result<(), NtStatus> {
+    // SAFETY: the write that met the guard is made again, now without it.
+    unsafe { exceptions::set_handler(go_on) }?;
+    let page = Block::commit_new(1)?;
+    touch(&page, 0);
+    for _ in 0..SAMPLES {
+        samples.time(|| -> Result<(), NtStatus> {
+            page.protect(0, 1, PAGE_READWRITE | PAGE_GUARD)?;
+            touch(&page, 0);
+            Ok(())
+        })?;
+    }
+    samples.report("guard_page_fault");
+    page.release()
+}
+
+fn modified_pages(samples: &mut Samples) -> Result<(), NtStatus> {
+    let block = Block::commit_new(BATCH)?;
+    let write = || system::command(Command::FlushModifiedList);
+    rest()?;
+    for _ in 0..ROUNDS {
+        touch_all(&block);
+        system::empty_working_set()?;
+        samples.time_work(BATCH, write)?;
+    }
+    samples.report("modified_write_page");
+    for _ in 0..ROUNDS {
+        touch_all(&block);
+        samples.time_work(BATCH, || {
+            system::empty_working_set()?;
+            write()
+        })?;
+    }
+    samples.report("page_out_page");
+    block.release()
+}
+
+fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
+    let mut pages = [const { None }; LONE];
+    for page in &mut pages {
+        let block = Block::commit_new(1)?;
+        touch(&block, 0);
+        *page = Some(block);
+    }
+    system::empty_working_set()?;
+    system::command(Command::FlushModifiedList)?;
+    // More than fits: whatever can leave memory leaves it.
+    let filling = Block::commit_new(system::performance()?.frames)?;
+    touch_all(&filling);
+    filling.release()?;
+    rest()?;
+    for block in pages.iter().flatten() {
+        let before = system::performance()?.page_file;
+        samples.time_work(1, || {
+            touch(block, 0);
+            Ok(())
+        })?;
+        if system::performance()?.page_file == before {
+            samples.count -= 1;
+        }
+    }
+    samples.report("page_file_fault");
+    pages.into_iter().flatten().try_for_each(Block::release)
+}
