@@ -4,6 +4,7 @@
 //! nothing is refused before anything is opened or created.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ntmm_pte::{Bytes, Va};
@@ -11,6 +12,12 @@ use ntmm_trace::WindowPages;
 
 /// The most memory a simulated machine may be given.
 pub const MAXIMUM_RAM: Bytes = Bytes::new(4 << 30);
+
+/// The least memory the kernel is booted with.
+pub const MINIMUM_BOOT_RAM: Bytes = Bytes::new(16 << 20);
+
+/// The emulated PC's memory comes in pieces of this many bytes.
+const MEBIBYTE: u64 = 1 << 20;
 
 /// The Windows NT memory manager on a simulated machine.
 ///
@@ -53,6 +60,18 @@ pub enum Command {
     Check(CheckArguments),
     /// Say how much of Windows NT's memory manager is here, row by row.
     Coverage(CoverageArguments),
+    /// Boot the manager in a kernel of its own on a PC that QEMU emulates.
+    ///
+    /// The kernel and its programs come from the workspace `kernel`, where `cargo build --release`
+    /// builds them; QEMU is Debian's package qemu-system-x86. This command builds and installs
+    /// nothing, and says what is missing.
+    ///
+    /// What the kernel and the programs print on the serial console appears as it comes; at the
+    /// end stands the table that `ntmm run` prints too.
+    Boot(BootArguments),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// What `ntmm run` is asked for.
@@ -171,6 +190,85 @@ pub struct CoverageArguments {
     pub json: bool,
 }
 
+/// What `ntmm boot` is asked for.
+#[derive(Args, Debug)]
+pub struct BootArguments {
+    /// Memory of the machine, 16M to 4G.
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = boot_ram_size)]
+    pub ram: Bytes,
+
+    /// Processors.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
+    pub cpus: u32,
+
+    /// A raw file for the paging disk. An existing one is used at its own size, at least 1M and
+    /// whole pages; otherwise it is created. It stays afterwards. Without this option a temporary
+    /// file is used and deleted.
+    #[arg(long, value_name = "PATH", conflicts_with = "no_pagefile")]
+    pub pagefile: Option<PathBuf>,
+
+    /// Size of a paging file that is created, at least 1M and whole pages; 64M without this
+    /// option.
+    #[arg(long, value_name = "SIZE", value_parser = paging_disk_size, conflicts_with = "no_pagefile")]
+    pub pagefile_size: Option<Bytes>,
+
+    /// No paging disk.
+    #[arg(long)]
+    pub no_pagefile: bool,
+
+    /// A program to run, with its arguments after its name; give this option once for every
+    /// process. Without one: verify, with a little more memory than the machine has when there is
+    /// a paging disk, guard, reuse, and two smaller processes of verify, all at once.
+    #[arg(long = "program", value_name = "NAME [ARGUMENTS]", value_parser = program)]
+    pub programs: Vec<String>,
+
+    /// The kernel image; its programs lie beside it. Without this option NTMM_KERNEL names it,
+    /// or it is where `cargo build --release` in the folder `kernel` puts it.
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+
+    /// Print the result as one JSON object; the console goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Stop the machine after so many seconds without a line on its console.
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub timeout: Duration,
+
+    /// A further file for the archive that the kernel boots from, where programs read it by its
+    /// name; give this option once for every file.
+    #[arg(long = "archive", value_name = "FILE")]
+    pub archive: Vec<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Count the instructions of the kernel's operations, beside those of Linux in the same QEMU.
+    Kernel(BenchKernelArguments),
+}
+
+/// What `ntmm bench kernel` is asked for.
+#[derive(Args, Debug)]
+pub struct BenchKernelArguments {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The kernel image; its programs lie beside it. Without this option NTMM_KERNEL names it,
+    /// or it is where `cargo build --release` in the folder `kernel` puts it.
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+
+    /// The Linux kernel (a vmlinuz) to measure, instead of one fetched by the package client.
+    #[arg(long, value_name = "PATH", conflicts_with = "no_linux")]
+    pub linux: Option<PathBuf>,
+
+    /// Do not measure Linux.
+    #[arg(long)]
+    pub no_linux: bool,
+}
+
 /// A paging mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Paging {
@@ -226,6 +324,41 @@ fn ram_size(text: &str) -> Result<Bytes, String> {
         return Err("a machine has at most 4G".to_owned());
     }
     Ok(size)
+}
+
+fn boot_ram_size(text: &str) -> Result<Bytes, String> {
+    let size = ram_size(text)?;
+    if size < MINIMUM_BOOT_RAM {
+        return Err("the kernel needs at least 16M".to_owned());
+    }
+    if !size.get().is_multiple_of(MEBIBYTE) {
+        return Err("expected whole mebibytes, such as 32M".to_owned());
+    }
+    Ok(size)
+}
+
+fn paging_disk_size(text: &str) -> Result<Bytes, String> {
+    let size = byte_size(text)?;
+    crate::boot::paging_disk::check_size(size)?;
+    Ok(size)
+}
+
+/// A line of the archive's list of programs.
+fn program(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("expected the name of a program, and arguments after it".to_owned());
+    }
+    if text.contains(['\n', '\r']) {
+        return Err("a program and its arguments are one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    let seconds = seconds.ok_or_else(|| "expected a number of seconds, 1 to 86400".to_owned())?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn paging_file_size(text: &str) -> Result<PagingFileSize, String> {

@@ -10,6 +10,7 @@ use ntmm::status::{BugCheckCode, NtStatus};
 use ntmm_machine::Halt;
 use ntmm_trace::{DoesNotFit, TraceError};
 
+use crate::boot::error::BootError;
 use crate::run::shadow::Mismatch;
 
 /// A failed command.
@@ -84,6 +85,9 @@ pub enum Failure {
     /// The disk under the paging file failed.
     #[error("{0}")]
     PagingDisk(String),
+    /// A boot did not end well.
+    #[error("{0}")]
+    Boot(#[from] BootError),
 }
 
 impl Failure {
@@ -94,7 +98,7 @@ impl Failure {
 
     /// The exit status.
     #[must_use]
-    pub const fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         match self {
             Self::Halted(Halt::Stuck(_)) => 3,
             Self::Halted(Halt::BugCheck(check))
@@ -109,6 +113,7 @@ impl Failure {
             | Self::Usage(_)
             | Self::Host { .. } => 2,
             Self::Refused { .. } | Self::PagingDisk(_) => 3,
+            Self::Boot(error) => error.code(),
         }
     }
 

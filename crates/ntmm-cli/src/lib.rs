@@ -4,11 +4,15 @@
 //! under the [memory manager](ntmm) and proves every byte right ([`run`]); [`report`] makes a
 //! page of what happened. `ntmm trace` converts [traces](ntmm_trace) and shows them
 //! ([`trace`]). `ntmm check` makes random runs against an independent model ([`check`]), and
-//! `ntmm coverage` says what is here of what NT has ([`coverage`]). A command that fails says in one line what was wrong and where, and its exit
-//! status says of which kind that was ([`failure`]).
+//! `ntmm coverage` says what is here of what NT has ([`coverage`]). `ntmm boot` starts the kernel
+//! that the manager has on bare x86-64 in QEMU ([`boot`]), and `ntmm bench` measures ([`bench`]).
+//! A command that fails says in one line what was wrong and where, and its exit status says of
+//! which kind that was ([`failure`]).
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod bench;
+pub mod boot;
 pub mod check;
 pub mod coverage;
 pub mod failure;
@@ -55,6 +59,8 @@ fn carry_out(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Trace(command)) => trace::trace(&command),
         Some(Command::Check(arguments)) => check::check(&arguments),
         Some(Command::Coverage(arguments)) => coverage::coverage(&arguments),
+        Some(Command::Boot(arguments)) => boot::boot(&arguments),
+        Some(Command::Bench(command)) => bench::bench(&command),
         None => match Arguments::try_parse_from(["ntmm", "run"]) {
             Ok(Arguments { command: Some(Command::Run(defaults)) }) => run::run(&defaults),
             Ok(_) => Ok(()),

@@ -146,7 +146,7 @@ static PARKED: AtomicU32 = AtomicU32::new(0);
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
 /// Threads in the queues that a program gives way to.
 static READY: AtomicU32 = AtomicU32::new(0);
-/// Switches so far: a sign of life.
+/// Switches to threads of programs so far: a sign of life.
 static SWITCHES: AtomicU64 = AtomicU64::new(0);
 
 unsafe extern "C" {
@@ -348,8 +348,10 @@ fn switch(mut scheduler: crate::sync::SpinGuard<'_, Scheduler>) {
         scheduler.threads[own].state = State::Ready;
         scheduler.enqueue(own);
     }
-    SWITCHES.fetch_add(1, Ordering::Relaxed);
     let thread = &mut scheduler.threads[next];
+    if thread.priority == Priority::Normal {
+        SWITCHES.fetch_add(1, Ordering::Relaxed);
+    }
     thread.state = State::Running;
     thread.ticks = QUANTUM;
     processor.thread.store(next, Ordering::Relaxed);
@@ -595,7 +597,7 @@ pub fn note_wakeup() {
     }
 }
 
-/// Sign of life: threads switched to so far.
+/// Sign of life: threads of programs, and of the reaper, switched to so far.
 pub fn switches() -> u64 {
     SWITCHES.load(Ordering::Relaxed)
 }
@@ -614,10 +616,11 @@ pub fn describe() {
     }
 }
 
-/// Whether a thread waits for the manager and nobody runs or sleeps who could bring that about.
+/// Whether a program, or the reaper, waits for the manager and none of them runs or sleeps. The
+/// engines do not count: they may be busy without getting anywhere.
 pub fn is_stuck() -> bool {
     let scheduler = SCHEDULER.get().lock();
-    let threads = scheduler.threads.iter().filter(|thread| thread.priority != Priority::Idle);
+    let threads = scheduler.threads.iter().filter(|thread| thread.priority == Priority::Normal);
     let mut waiting = false;
     for thread in threads {
         match thread.state {

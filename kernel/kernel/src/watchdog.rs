@@ -82,6 +82,7 @@ pub fn tick() {
         let counters = kernel().manager.counters();
         let signs = scheduler::switches()
             .wrapping_add(counters.page_faults.get())
+            .wrapping_add(counters.pages_read.get())
             .wrapping_add(counters.pages_written.get());
         let moved = SIGNS.swap(signs, Ordering::Relaxed) != signs;
         if count(&STUCK, !moved && scheduler::is_stuck()) {

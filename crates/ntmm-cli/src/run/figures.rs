@@ -1,9 +1,15 @@
 //! The figures of a run: what the table, `--json` and the report say.
+//!
+//! A run on the simulated machine fills in all of them. A kernel that was booted reports most of
+//! them on its console; what only a simulation knows is absent then, and `null` in JSON.
+
+use std::borrow::Cow;
 
 use ntmm::Manager;
 use ntmm::frames::PageLocation;
+use ntmm::status::NtStatus;
 use ntmm_machine::{Hardware, Machine};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::observer::Observer;
 use super::process::Process;
@@ -16,8 +22,8 @@ pub struct Figures {
     pub references: u64,
     /// Host time the replay took.
     pub seconds: f64,
-    /// Virtual time the replay took.
-    pub virtual_seconds: f64,
+    /// Virtual time the replay took, on a machine with a clock of its own.
+    pub virtual_seconds: Option<f64>,
     /// Bytes that were compared and found right, the sweep included.
     pub verified: u64,
     /// Faults of all processes.
@@ -26,14 +32,14 @@ pub struct Figures {
     pub paging_file: PagingFile,
     /// The machine and its page lists.
     pub machine: MachineFigures,
-    /// The sweep over all pages at the end.
-    pub sweep: SweepFigures,
+    /// The sweep over all pages at the end, when there was one.
+    pub sweep: Option<SweepFigures>,
     /// Each process.
     pub processes: Vec<ProcessFigures>,
 }
 
 /// Faults by kind.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Faults {
     /// Pages of zeroes.
     pub demand_zero: u64,
@@ -44,7 +50,7 @@ pub struct Faults {
 }
 
 /// Faults of a machine.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct MachineFaults {
     /// By kind.
     #[serde(flatten)]
@@ -56,7 +62,7 @@ pub struct MachineFaults {
 }
 
 /// Transfers to and from the paging file.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct PagingFile {
     /// Read transfers.
     pub reads: u64,
@@ -76,13 +82,13 @@ pub struct PagingFile {
 #[derive(Clone, Debug, Serialize)]
 pub struct MachineFigures {
     /// Paging mode.
-    pub paging: &'static str,
+    pub paging: Cow<'static, str>,
     /// Processors.
     pub cpus: u32,
-    /// Threads of each process.
-    pub threads: u32,
-    /// What was left to chance followed from this number.
-    pub seed: u64,
+    /// Threads of each process, when all have the same number.
+    pub threads: Option<u32>,
+    /// What was left to chance followed from this number, when nothing else was chance.
+    pub seed: Option<u64>,
     /// Frames, those of the manager included.
     pub frames: u64,
     /// Frames on each list and in use.
@@ -95,7 +101,7 @@ pub struct MachineFigures {
 }
 
 /// How many frames are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Lists {
     /// Filled with zeroes.
     pub zeroed: u64,
@@ -127,14 +133,14 @@ pub struct SweepFigures {
 /// A process.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProcessFigures {
-    /// The recorded program.
+    /// The program.
     pub name: String,
-    /// Its trace.
-    pub trace: String,
-    /// References of the trace.
+    /// The trace it is recorded in.
+    pub trace: Option<String>,
+    /// References it made.
     pub references: u64,
-    /// Records they were in.
-    pub records: u64,
+    /// Records of the trace they were in.
+    pub records: Option<u64>,
     /// Pages committed for it.
     pub pages: u64,
     /// Its faults.
@@ -145,6 +151,8 @@ pub struct ProcessFigures {
     pub working_set: u64,
     /// Bytes compared and found right, the sweep included.
     pub verified: u64,
+    /// The status the program ended with; 0 when all went well.
+    pub status: u32,
 }
 
 impl Lists {
@@ -229,14 +237,15 @@ impl ProcessFigures {
         let faults = manager.platform().tracer().faults_of(process.space);
         Self {
             name: process.name.program.clone(),
-            trace: process.trace.clone(),
+            trace: Some(process.trace.clone()),
             references: process.references,
-            records: process.records,
+            records: Some(process.records),
             pages: u64::from(process.placement.pages()),
             faults,
             working_set_peak: header.map_or(0, |header| header.peak().into()),
             working_set: header.map_or(0, |header| header.size().into()),
             verified: process.shadow.verified(),
+            status: NtStatus::SUCCESS.code(),
         }
     }
 }

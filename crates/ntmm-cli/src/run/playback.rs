@@ -248,10 +248,10 @@ impl<M: Hardware> Playback<M> {
         }
         self.run(follow)?;
         let pages_read = self.simulation.manager().counters().pages_read.get();
-        figures.sweep = SweepFigures {
+        figures.sweep = Some(SweepFigures {
             pages: figures.processes.iter().map(|process| process.pages).sum(),
             pages_read: pages_read - figures.paging_file.pages_read,
-        };
+        });
         for (figures, process) in figures.processes.iter_mut().zip(&self.processes) {
             figures.verified = process.borrow().shadow.verified();
         }
@@ -319,21 +319,21 @@ impl<M: Hardware> Playback<M> {
         Figures {
             references: processes.iter().map(|process| process.references).sum(),
             seconds,
-            virtual_seconds: self.simulation.machine().clock().nanoseconds().0 as f64 / 1e9,
+            virtual_seconds: Some(self.simulation.machine().clock().nanoseconds().0 as f64 / 1e9),
             verified: processes.iter().map(|process| process.verified).sum(),
             faults: MachineFaults::of(manager),
             paging_file: PagingFile::of(manager),
             machine: MachineFigures {
-                paging: self.setup.paging.name(),
+                paging: self.setup.paging.name().into(),
                 cpus: self.setup.cpus,
-                threads: self.setup.threads,
-                seed: self.setup.seed,
+                threads: Some(self.setup.threads),
+                seed: Some(self.setup.seed),
                 frames: self.setup.ram.get(),
                 lists: Lists::of(manager),
                 committed: memory.committed.get(),
                 commit_limit: memory.commit_limit.get(),
             },
-            sweep: SweepFigures::default(),
+            sweep: None,
             processes,
         }
     }

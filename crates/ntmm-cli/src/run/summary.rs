@@ -24,15 +24,19 @@ pub fn heading(figures: &Figures) -> String {
         1 => format!("1 {one}"),
         _ => format!("{count} {many}"),
     };
+    let processes = plural(figures.processes.len() as u64, "process", "processes");
+    let threads = machine.threads.map(|threads| plural(threads.into(), "thread", "threads"));
+    let file = match figures.paging_file.slots {
+        0 => "no paging file".to_owned(),
+        slots => format!("paging file of {} KiB", grouped(slots * 4 + 4)),
+    };
     format!(
-        "{} of {} on {}, {} with {} KiB of memory, paging file of {} KiB, seed {}",
-        plural(figures.processes.len() as u64, "process", "processes"),
-        plural(machine.threads.into(), "thread", "threads"),
+        "{processes}{} on {}, {} with {} KiB of memory, {file}{}",
+        threads.map(|threads| format!(" of {threads}")).unwrap_or_default(),
         machine.paging,
         plural(machine.cpus.into(), "processor", "processors"),
         grouped(machine.frames * 4),
-        grouped(figures.paging_file.slots * 4 + 4),
-        machine.seed,
+        machine.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default(),
     )
 }
 
@@ -110,18 +114,26 @@ pub fn lists(figures: &Figures) -> Table {
 #[must_use]
 pub fn verification(figures: &Figures) -> String {
     let rate = figures.references as f64 / figures.seconds.max(1e-9) / 1e6;
+    let time = figures.virtual_seconds.map(|seconds| format!("; {seconds:.3} s of virtual time"));
+    let compared = match &figures.sweep {
+        Some(sweep) => format!(
+            "every byte right: {} bytes compared, at the end all {} pages once more ({} of them \
+             read back)",
+            grouped(figures.verified),
+            grouped(sweep.pages),
+            grouped(sweep.pages_read),
+        ),
+        None => format!("{} bytes compared and found right", grouped(figures.verified)),
+    };
     format!(
-        "{} references in {:.2} s, {rate:.1} million a second; {:.3} s of virtual time\n\
+        "{} references in {:.2} s, {rate:.1} million a second{}\n\
          {} faults met another thread's read; at most {} of {} paging-file slots in use\n\
-         every byte right: {} bytes compared, at the end all {} pages once more ({} of them read back)",
+         {compared}",
         grouped(figures.references),
         figures.seconds,
-        figures.virtual_seconds,
+        time.unwrap_or_default(),
         grouped(figures.faults.collided),
         grouped(figures.paging_file.peak_slots),
         grouped(figures.paging_file.slots),
-        grouped(figures.verified),
-        grouped(figures.sweep.pages),
-        grouped(figures.sweep.pages_read),
     )
 }

@@ -8,7 +8,7 @@
 //! An operation is timed by two readings of the counter, many times over. What two readings with
 //! nothing between them differ by is taken off, and the median is reported; that leaves out timer
 //! ticks and what happens once for many pages (new page tables). Where the disk is waited for, the
-//! cycles in which the processor had nothing to do are taken off too.
+//! instructions and cycles in which nobody had anything to do are taken off too.
 //!
 //! | Name | Operation |
 //! |---|---|
@@ -23,14 +23,16 @@
 //! | `protect_page` | NtProtectVirtualMemory of a touched page that is an allocation by itself, per call: half of the way to read-only and back |
 //! | `protect_page_inside` | the same for a page in the middle of an allocation |
 //! | `decommit_page` | NtFreeVirtualMemory(MEM_DECOMMIT) of a touched page of an allocation |
-//! | `trim_page` | emptying a working set of written pages, divided by the pages |
-//! | `modified_write_page` | writing the modified list to the paging file, divided by the pages |
+//! | `trim_page` | emptying a working set, less emptying it without the region's pages, divided by these; they are written |
+//! | `modified_write_page` | writing the modified list to the paging file, a cluster at a time, divided by its pages; see [`writing`] |
 //! | `page_out_page` | the two together |
 //! | `guard_page_fault` | NtProtectVirtualMemory of a page to PAGE_GUARD, a write to it, a handler of the exception, and the write again |
 #![no_std]
 #![no_main]
 
+use core::arch::asm;
 use core::arch::x86_64::_rdtsc;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ntmm_user::exceptions::{self, Disposition};
 use ntmm_user::flags::{
@@ -40,26 +42,29 @@ use ntmm_user::memory::Block;
 use ntmm_user::services::{
     NtAllocateVirtualMemory, NtDelayExecution, NtFreeVirtualMemory, NtYieldExecution, Service,
 };
-use ntmm_user::structures::{Context, ExceptionRecord, Handle, QuotaLimits};
+use ntmm_user::structures::{Context, ExceptionRecord, Handle};
 use ntmm_user::system::{self, Command};
+use ntmm_user::threads::Thread;
 use ntmm_user::{Arguments, NtStatus, PAGE_SIZE, gate, println};
 
 ntmm_user::entry!(main);
 
 /// Times an operation is measured; pages that are worked on one by one.
 const SAMPLES: usize = 1024;
-/// Pages that are worked on by one call.
-const BATCH: u64 = 1024;
-/// Such calls.
-const ROUNDS: usize = 8;
+/// Pages that are trimmed by one call: so few that the modified writer does not begin by itself.
+const BATCH: u64 = 256;
+/// Pages that are written by one transfer.
+const CLUSTER: u64 = 16;
+/// Times a call that works on many pages is measured.
+const ROUNDS: usize = 16;
 /// Pages that each are an allocation by themselves.
 const LONE: usize = 256;
 /// Available pages that are left alone when the others are used up.
 const SPARED: u64 = 512;
-/// What the working set may hold: everything.
-const WORKING_SET: QuotaLimits = QuotaLimits { minimum_pages: 64, maximum_pages: 1 << 20 };
 /// Microseconds in which the engines have done all they had to do.
 const REST: u64 = 500_000;
+/// Microseconds the service that flushes the modified list pauses.
+const PAUSE: u64 = 1_000;
 
 fn main(_: Arguments<'_>) -> NtStatus {
     match run() {
@@ -72,17 +77,18 @@ fn main(_: Arguments<'_>) -> NtStatus {
 }
 
 fn run() -> Result<(), NtStatus> {
-    system::set_working_set(WORKING_SET)?;
     rest()?;
     let mut samples = Samples::new();
     system_calls(&mut samples)?;
     faults_on_zeroed_pages(&mut samples)?;
     private_pages(&mut samples)?;
-    working_set(&mut samples)?;
     guard_pages(&mut samples)?;
     faults_without_zeroed_pages(&mut samples)?;
-    modified_pages(&mut samples)?;
-    paging_file(&mut samples)
+    paging_file(&mut samples)?;
+    let trimming = working_set(&mut samples)?;
+    let writing = writing(&mut samples)?;
+    report("page_out_page", trimming + writing);
+    Ok(())
 }
 
 /// Measurements of one operation.
@@ -120,19 +126,16 @@ impl Samples {
         result
     }
 
-    /// Times `operation` once, without the cycles in which the processor had nothing to do, and
-    /// divides by its pages.
+    /// Times `operation` once, without the time in which nobody had anything to do.
     fn time_work(
         &mut self,
-        pages: u64,
         operation: impl FnOnce() -> Result<(), NtStatus>,
     ) -> Result<(), NtStatus> {
-        let before = system::performance()?.cycles_halted;
+        let before = waited()?;
         let begin = now();
         operation()?;
         let end = now();
-        let halted = system::performance()?.cycles_halted - before;
-        self.add((end - begin - self.overhead - halted) / pages);
+        self.add(end - begin - self.overhead - (waited()? - before));
         Ok(())
     }
 
@@ -146,14 +149,28 @@ impl Samples {
 
     /// Reports the median.
     fn report(&mut self, name: &str) {
-        self.report_of(name, 1);
+        report(name, self.median());
     }
+}
 
-    /// Reports the median divided by the `parts` of the operation.
-    fn report_of(&mut self, name: &str, parts: u64) {
-        let instructions = self.median() / parts;
-        println!("@bench {{\"name\":\"{name}\",\"instructions\":{instructions}}}");
+fn report(name: &str, instructions: u64) {
+    println!("@bench {{\"name\":\"{name}\",\"instructions\":{instructions}}}");
+}
+
+/// Instructions [`be_idle`] has executed.
+static IDLE: AtomicU64 = AtomicU64::new(0);
+
+/// A thread that runs when no other does, and counts its instructions.
+extern "C" fn be_idle(_: u64) -> ! {
+    // SAFETY: the counter is a static, and nobody else writes to it.
+    unsafe {
+        asm!("2: add qword ptr [{idle}], 2", "jmp 2b", idle = in(reg) IDLE.as_ptr(), options(noreturn))
     }
+}
+
+/// How long nobody has had anything to do so far.
+fn waited() -> Result<u64, NtStatus> {
+    Ok(system::performance()?.cycles_halted + IDLE.load(Ordering::Relaxed))
 }
 
 #[inline(always)]
@@ -287,25 +304,35 @@ fn protect_and_back(
     for _ in 0..SAMPLES {
         samples.time(|| protect(PAGE_READONLY).and_then(|_| protect(PAGE_READWRITE)))?;
     }
-    samples.report_of(name, 2);
+    report(name, samples.median() / 2);
     Ok(())
 }
 
-fn working_set(samples: &mut Samples) -> Result<(), NtStatus> {
+/// Yields what trimming a page takes.
+fn working_set(samples: &mut Samples) -> Result<u64, NtStatus> {
     let block = Block::commit_new(BATCH)?;
-    let mut emptying = [0; ROUNDS];
-    touch_all(&block);
-    for round in &mut emptying {
+    let mut emptying = || {
         let begin = now();
         system::empty_working_set()?;
-        *round = now() - begin - samples.overhead;
+        Ok::<u64, NtStatus>(now() - begin)
+    };
+    let (mut full, mut bare) = ([0; ROUNDS], [0; ROUNDS]);
+    touch_all(&block);
+    for (full, bare) in full.iter_mut().zip(&mut bare) {
+        *full = emptying()?;
+        *bare = emptying()?;
         samples.count = 0;
         time_touches(samples, &block);
     }
     samples.report("transition_fault");
-    emptying.into_iter().for_each(|instructions| samples.add(instructions));
-    samples.report_of("trim_page", BATCH);
-    block.release()
+    let mut median = |values: [u64; ROUNDS]| {
+        values.into_iter().for_each(|value| samples.add(value));
+        samples.median()
+    };
+    let trimming = (median(full) - median(bare)) / BATCH;
+    report("trim_page", trimming);
+    block.release()?;
+    Ok(trimming)
 }
 
 /// Goes on with the interrupted write: the guard has gone with the exception.
@@ -333,27 +360,6 @@ fn guard_pages(samples: &mut Samples) -> Result<(), NtStatus> {
     page.release()
 }
 
-fn modified_pages(samples: &mut Samples) -> Result<(), NtStatus> {
-    let block = Block::commit_new(BATCH)?;
-    let write = || system::command(Command::FlushModifiedList);
-    rest()?;
-    for _ in 0..ROUNDS {
-        touch_all(&block);
-        system::empty_working_set()?;
-        samples.time_work(BATCH, write)?;
-    }
-    samples.report("modified_write_page");
-    for _ in 0..ROUNDS {
-        touch_all(&block);
-        samples.time_work(BATCH, || {
-            system::empty_working_set()?;
-            write()
-        })?;
-    }
-    samples.report("page_out_page");
-    block.release()
-}
-
 fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
     let mut pages = [const { None }; LONE];
     for page in &mut pages {
@@ -370,7 +376,7 @@ fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
     rest()?;
     for block in pages.iter().flatten() {
         let before = system::performance()?.page_file;
-        samples.time_work(1, || {
+        samples.time_work(|| {
             touch(block, 0);
             Ok(())
         })?;
@@ -380,4 +386,27 @@ fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
     }
     samples.report("page_file_fault");
     pages.into_iter().flatten().try_for_each(Block::release)
+}
+
+/// Yields what writing a page takes.
+///
+/// The service that flushes the modified list pauses until the writer has done its part. What such
+/// a pause alone takes is taken off; while it lasts the disk has ended the write, and the
+/// processor has executed the work that makes.
+fn writing(samples: &mut Samples) -> Result<u64, NtStatus> {
+    Thread::start(be_idle, 0)?;
+    let block = Block::commit_new(CLUSTER)?;
+    for _ in 0..ROUNDS {
+        samples.time_work(|| NtDelayExecution(PAUSE).into_result())?;
+    }
+    let pause = samples.median();
+    for _ in 0..ROUNDS {
+        touch_all(&block);
+        system::empty_working_set()?;
+        samples.time_work(|| system::command(Command::FlushModifiedList))?;
+    }
+    let writing = (samples.median() - pause) / CLUSTER;
+    report("modified_write_page", writing);
+    block.release()?;
+    Ok(writing)
 }
