@@ -9,14 +9,20 @@
 //! killed; and should this program be killed first, the system kills QEMU: it is started through
 //! `setpriv --pdeathsig`, of the package util-linux, where there is one.
 //!
+//! Where instructions are counted, how many of them pass before a disk answers would be up to the
+//! host, and the guest would find its answer now before it begins to wait, now after. So the disk
+//! is made slow: it is a quorum of three, of which two are the paging file and agree, while the
+//! third knows nothing and takes its time.
+//!
 //! A machine that hangs says nothing. So a console that has been silent for longer than the
 //! caller thinks right is taken for a hang: QEMU is killed and the error says so.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -32,6 +38,9 @@ const LONGEST_LINE: u64 = 1 << 16;
 
 /// How much is kept of what QEMU says on standard error, in bytes.
 const LONGEST_COMPLAINT: u64 = 1 << 14;
+
+/// How long a transfer takes where instructions are counted.
+const DISK_LATENCY: Duration = Duration::from_millis(1);
 
 /// What QEMU emulates.
 #[derive(Clone, Debug)]
@@ -212,18 +221,40 @@ impl Machine {
 
     /// The paging disk, as QEMU's tree of block drivers.
     fn drive(&self) -> Option<OsString> {
-        let file = value(self.paging_file.as_ref()?.as_os_str());
-        let mut drive = OsString::from("if=none,id=page,format=raw,");
-        match &self.disk_errors {
-            None => drive.push("file.driver=file,file.filename="),
-            Some(rules) => {
-                drive.push("file.driver=blkdebug,file.config=");
-                drive.push(value(rules.as_os_str()));
-                drive.push(",file.image.driver=file,file.image.filename=");
+        let path = self.paging_file.as_ref()?;
+        let mut drive = Settings("if=none,id=page".into());
+        match self.counting {
+            Counting::HostTime => self.disk("", path, &mut drive),
+            Counting::Instructions => {
+                drive.set("driver", "quorum");
+                drive.set("vote-threshold", "2");
+                for child in ["children.0.", "children.1."] {
+                    self.disk(child, path, &mut drive);
+                    drive.set(&format!("{child}file.locking"), "off");
+                }
+                // A file that is not there is for QEMU to complain about.
+                let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+                drive.set("children.2.driver", "null-co");
+                drive.set("children.2.size", size.to_string());
+                drive.set("children.2.latency-ns", DISK_LATENCY.as_nanos().to_string());
             }
         }
-        drive.push(file);
-        Some(drive)
+        Some(drive.0)
+    }
+
+    /// The paging file as a disk whose settings have this prefix.
+    fn disk(&self, prefix: &str, path: &Path, drive: &mut Settings) {
+        drive.set(&format!("{prefix}driver"), "raw");
+        let file = match &self.disk_errors {
+            None => format!("{prefix}file"),
+            Some(rules) => {
+                drive.set(&format!("{prefix}file.driver"), "blkdebug");
+                drive.set(&format!("{prefix}file.config"), rules);
+                format!("{prefix}file.image")
+            }
+        };
+        drive.set(&format!("{file}.driver"), "file");
+        drive.set(&format!("{file}.filename"), path);
     }
 }
 
@@ -237,13 +268,19 @@ impl Arguments {
     }
 }
 
-/// A value in a list of settings, where a comma is written twice.
-fn value(text: &OsStr) -> OsString {
-    let mut value = Vec::new();
-    for byte in text.as_bytes() {
-        value.extend(std::iter::repeat_n(byte, 1 + usize::from(*byte == b',')));
+/// A list of settings in the making.
+struct Settings(OsString);
+
+impl Settings {
+    /// Adds a setting. A comma in its value is written twice.
+    fn set(&mut self, key: &str, value: impl AsRef<OsStr>) {
+        self.0.push(format!(",{key}="));
+        let mut doubled = Vec::new();
+        for byte in value.as_ref().as_bytes() {
+            doubled.extend(std::iter::repeat_n(byte, 1 + usize::from(*byte == b',')));
+        }
+        self.0.push(OsString::from_vec(doubled));
     }
-    OsString::from_vec(value)
 }
 
 /// Starts QEMU and follows the machine to its end. Every line of the console goes to `on_line`,
@@ -417,6 +454,23 @@ mod tests {
                  file.image.driver=file,file.image.filename=a,,b:c -device"
             ),
             "{failing}"
+        );
+    }
+
+    #[test]
+    fn a_disk_is_slow_where_instructions_are_counted() {
+        let counting = Machine { counting: Counting::Instructions, cpus: 1, ..machine() };
+        let text = arguments(&Machine { paging_file: Some("page".into()), ..counting });
+        assert!(
+            text.contains(
+                "-drive if=none,id=page,driver=quorum,vote-threshold=2,\
+                 children.0.driver=raw,children.0.file.driver=file,\
+                 children.0.file.filename=page,children.0.file.locking=off,\
+                 children.1.driver=raw,children.1.file.driver=file,\
+                 children.1.file.filename=page,children.1.file.locking=off,\
+                 children.2.driver=null-co,children.2.size=0,children.2.latency-ns=1000000 "
+            ),
+            "{text}"
         );
     }
 

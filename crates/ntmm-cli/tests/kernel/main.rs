@@ -6,6 +6,7 @@
 mod agreement;
 mod command;
 mod common;
+mod counts;
 mod emulator;
 mod failures;
 mod guest;

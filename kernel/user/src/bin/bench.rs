@@ -7,8 +7,8 @@
 //!
 //! An operation is timed by two readings of the counter, many times over. What two readings with
 //! nothing between them differ by is taken off, and the median is reported; that leaves out timer
-//! ticks and what happens once for many pages (new page tables). Where the disk is waited for, the
-//! instructions and cycles in which nobody had anything to do are taken off too.
+//! ticks and what happens once for many pages (new page tables). While the disk is waited for a
+//! thread of this program runs, whose instructions are taken off too ([`be_idle`]).
 //!
 //! | Name | Operation |
 //! |---|---|
@@ -56,11 +56,12 @@ const BATCH: u64 = 256;
 /// Pages that are written by one transfer.
 const CLUSTER: u64 = 16;
 /// Times a call that works on many pages is measured.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 32;
 /// Pages that each are an allocation by themselves.
 const LONE: usize = 256;
-/// Available pages that are left alone when the others are used up.
-const SPARED: u64 = 512;
+/// Available pages that are left alone when the others are used up: enough for memory not to be
+/// short, so that nothing is paged out.
+const SPARED: u64 = 1024;
 /// Microseconds in which the engines have done all they had to do.
 const REST: u64 = 500_000;
 /// Microseconds the service that flushes the modified list pauses.
@@ -83,9 +84,9 @@ fn run() -> Result<(), NtStatus> {
     faults_on_zeroed_pages(&mut samples)?;
     private_pages(&mut samples)?;
     guard_pages(&mut samples)?;
+    let trimming = working_set(&mut samples)?;
     faults_without_zeroed_pages(&mut samples)?;
     paging_file(&mut samples)?;
-    let trimming = working_set(&mut samples)?;
     let writing = writing(&mut samples)?;
     report("page_out_page", trimming + writing);
     Ok(())
@@ -126,17 +127,16 @@ impl Samples {
         result
     }
 
-    /// Times `operation` once, without the time in which nobody had anything to do.
-    fn time_work(
-        &mut self,
-        operation: impl FnOnce() -> Result<(), NtStatus>,
-    ) -> Result<(), NtStatus> {
-        let before = waited()?;
+    /// Times `operation` once, without what the thread that is idle executes meanwhile.
+    fn time_work<T>(&mut self, operation: impl FnOnce() -> T) -> T {
+        let idle_before = idle();
         let begin = now();
-        operation()?;
+        let result = operation();
         let end = now();
-        self.add(end - begin - self.overhead - (waited()? - before));
-        Ok(())
+        let idle = idle() - idle_before;
+        // Not exact when a tick has stopped the other thread in the middle of a turn.
+        self.add((end - begin - self.overhead).saturating_sub(idle));
+        result
     }
 
     /// The median; the measurements are forgotten.
@@ -157,20 +157,29 @@ fn report(name: &str, instructions: u64) {
     println!("@bench {{\"name\":\"{name}\",\"instructions\":{instructions}}}");
 }
 
-/// Instructions [`be_idle`] has executed.
-static IDLE: AtomicU64 = AtomicU64::new(0);
+/// Turns [`be_idle`] has made, and the instructions of one.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+static TURN: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// A thread that runs when no other does, and counts its instructions.
+/// A thread that runs while the program waits for the disk, and counts its turns. At the end of
+/// each it gives way to whoever is ready, so what it has executed is whole turns.
 extern "C" fn be_idle(_: u64) -> ! {
-    // SAFETY: the counter is a static, and nobody else writes to it.
-    unsafe {
-        asm!("2: add qword ptr [{idle}], 2", "jmp 2b", idle = in(reg) IDLE.as_ptr(), options(noreturn))
+    let mut last = 0;
+    loop {
+        let begin = now();
+        // Longer is a turn in which others have run.
+        TURN.fetch_min(begin - last, Ordering::Relaxed);
+        last = begin;
+        TURNS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: a loop that touches nothing but its register.
+        unsafe { asm!("2: dec {0:e}", "jnz 2b", inout(reg) 500 => _, options(nomem, nostack)) }
+        let _ = NtYieldExecution();
     }
 }
 
-/// How long nobody has had anything to do so far.
-fn waited() -> Result<u64, NtStatus> {
-    Ok(system::performance()?.cycles_halted + IDLE.load(Ordering::Relaxed))
+/// Instructions that were executed only because nobody had anything to do, so far.
+fn idle() -> u64 {
+    TURNS.load(Ordering::Relaxed) * TURN.load(Ordering::Relaxed)
 }
 
 #[inline(always)]
@@ -202,13 +211,16 @@ fn system_calls(samples: &mut Samples) -> Result<(), NtStatus> {
     }
     samples.report("null_system_call");
     for _ in 0..SAMPLES {
-        // SAFETY: the service touches nothing of the program's.
-        samples
-            .time(|| unsafe { gate::interrupt(Service::YieldExecution as u32, [0; 6]) })
-            .into_result()?;
+        samples.time(yield_by_interrupt).into_result()?;
     }
     samples.report("null_system_call_interrupt");
     Ok(())
+}
+
+#[inline(always)]
+fn yield_by_interrupt() -> NtStatus {
+    // SAFETY: the service touches nothing of the program's.
+    unsafe { gate::interrupt(Service::YieldExecution as u32, [0; 6]) }
 }
 
 fn faults_on_zeroed_pages(samples: &mut Samples) -> Result<(), NtStatus> {
@@ -266,7 +278,7 @@ fn allocate_64k() -> Result<u64, NtStatus> {
 fn free(base: &mut u64) -> Result<(), NtStatus> {
     let mut size = 0;
     let own = Handle::CURRENT_PROCESS;
-    // SAFETY: both pointers are to locals; the memory is this function's callers' to free.
+    // SAFETY: both pointers are to locals; the caller has allocated the memory.
     unsafe { NtFreeVirtualMemory(own, base, &raw mut size, MEM_RELEASE.0) }.into_result()
 }
 
@@ -311,7 +323,7 @@ fn protect_and_back(
 /// Yields what trimming a page takes.
 fn working_set(samples: &mut Samples) -> Result<u64, NtStatus> {
     let block = Block::commit_new(BATCH)?;
-    let mut emptying = || {
+    let emptying = || {
         let begin = now();
         system::empty_working_set()?;
         Ok::<u64, NtStatus>(now() - begin)
@@ -374,12 +386,10 @@ fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
     touch_all(&filling);
     filling.release()?;
     rest()?;
+    Thread::start(be_idle, 0)?;
     for block in pages.iter().flatten() {
         let before = system::performance()?.page_file;
-        samples.time_work(|| {
-            touch(block, 0);
-            Ok(())
-        })?;
+        samples.time_work(|| touch(block, 0));
         if system::performance()?.page_file == before {
             samples.count -= 1;
         }
@@ -394,7 +404,6 @@ fn paging_file(samples: &mut Samples) -> Result<(), NtStatus> {
 /// a pause alone takes is taken off; while it lasts the disk has ended the write, and the
 /// processor has executed the work that makes.
 fn writing(samples: &mut Samples) -> Result<u64, NtStatus> {
-    Thread::start(be_idle, 0)?;
     let block = Block::commit_new(CLUSTER)?;
     for _ in 0..ROUNDS {
         samples.time_work(|| NtDelayExecution(PAUSE).into_result())?;
