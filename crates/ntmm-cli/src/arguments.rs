@@ -23,9 +23,9 @@ const MEBIBYTE: u64 = 1 << 20;
 ///
 /// Without a command, `ntmm run` with its defaults.
 ///
-/// Exit status: 0 everything was right; 1 the data a program read were wrong, or the machine
-/// stopped; 2 bad usage or input, or an output that cannot be written; 3 a process could not be
-/// given memory.
+/// Exit status: 0 everything was right; 1 the data a program read were wrong, a program failed, or
+/// the machine stopped; 2 bad usage or input, something missing that is needed, or an output that
+/// cannot be written; 3 a process could not be given memory, or a machine had too little to boot.
 #[derive(Debug, Parser)]
 #[command(name = "ntmm", version, max_term_width = 100)]
 pub struct Arguments {
@@ -58,6 +58,12 @@ pub enum Command {
     /// The first line of the output is the seed. When a run fails its list of operations is made as
     /// short as it can be and printed; kept in a file, it is run again by naming the file.
     Check(CheckArguments),
+    /// Run conformance cases: facts that hold on real Windows, checked against the manager.
+    ///
+    /// Each case runs on a machine that is switched on for it alone. A case is skipped only for a
+    /// reason that is printed: it is about another architecture or version, or needs calls that
+    /// come later. The exit status is 1 when a case fails.
+    Conformance(ConformanceArguments),
     /// Say how much of Windows NT's memory manager is here, row by row.
     Coverage(CoverageArguments),
     /// Boot the manager in a kernel of its own on a PC that QEMU emulates.
@@ -190,6 +196,29 @@ pub struct CoverageArguments {
     pub json: bool,
 }
 
+/// What `ntmm conformance` is asked for.
+#[derive(Args, Debug)]
+pub struct ConformanceArguments {
+    /// Files of cases, one JSON object to a line. Without one the cases that come with ntmm.
+    pub cases: Vec<PathBuf>,
+
+    /// Paging mode of the machines; all of them in turn without one.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub paging: Option<Paging>,
+
+    /// Version of Windows to behave as.
+    #[arg(long, value_enum, value_name = "PROFILE", default_value_t = Profile::Legacy)]
+    pub profile: Profile,
+
+    /// Only cases whose id or call holds this text.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+
+    /// Print one JSON object with every case.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What `ntmm boot` is asked for.
 #[derive(Args, Debug)]
 pub struct BootArguments {
@@ -290,6 +319,15 @@ impl Paging {
             Self::I386 => "i386",
         }
     }
+}
+
+/// A version of Windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Windows Server 2003 (NT 5.2).
+    Legacy,
+    /// Windows 10 and later.
+    Modern,
 }
 
 /// The sizes of a paging file; the minimum is not above the maximum.

@@ -37,6 +37,9 @@ pub enum Failure {
     /// A run of a check failed.
     #[error("the check failed: {0}")]
     Check(String),
+    /// Cases came out differently than on Windows.
+    #[error("{0} conformance cases failed")]
+    Conformance(u64),
     /// Memory was not given back.
     #[error("{0} pages are still committed after every process is gone")]
     Leaked(u64),
@@ -106,7 +109,11 @@ impl Failure {
             {
                 3
             }
-            Self::WrongData { .. } | Self::Halted(_) | Self::Check(_) | Self::Leaked(_) => 1,
+            Self::WrongData { .. }
+            | Self::Halted(_)
+            | Self::Check(_)
+            | Self::Conformance(_)
+            | Self::Leaked(_) => 1,
             Self::Trace(_)
             | Self::Input { .. }
             | Self::DoesNotFit { .. }

@@ -14,6 +14,7 @@ pub mod arguments;
 pub mod bench;
 pub mod boot;
 pub mod check;
+pub mod conformance;
 pub mod coverage;
 pub mod failure;
 pub mod output;
@@ -58,6 +59,7 @@ fn carry_out(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Run(arguments)) => run::run(&arguments),
         Some(Command::Trace(command)) => trace::trace(&command),
         Some(Command::Check(arguments)) => check::check(&arguments),
+        Some(Command::Conformance(arguments)) => conformance::conformance(&arguments),
         Some(Command::Coverage(arguments)) => coverage::coverage(&arguments),
         Some(Command::Boot(arguments)) => boot::boot(&arguments),
         Some(Command::Bench(command)) => bench::bench(&command),

@@ -199,22 +199,11 @@ pub trait PteWord: PteFormat {
 
     /// The bits a protection adds to a valid word (spec 2.13).
     #[inline]
+    // A mask is below 32, which the remainder lets the compiler see.
+    #[allow(clippy::indexing_slicing)]
     fn hardware_bits(protection: Protection) -> u64 {
-        let mut word = if protection.is_write_copy() {
-            COPY_ON_WRITE
-        } else if protection.is_writable() {
-            WRITE
-        } else {
-            0
-        };
-        if Self::HAS_NO_EXECUTE && protection.bits() & 7 != 0 && !protection.is_executable() {
-            word |= NO_EXECUTE;
-        }
-        word | match protection.modifier() {
-            Modifier::Cached | Modifier::Guard => 0,
-            Modifier::NoCache => CACHE_DISABLE | WRITE_THROUGH,
-            Modifier::WriteCombine => CACHE_DISABLE,
-        }
+        let bits = HARDWARE_BITS[protection.bits() as usize % HARDWARE_BITS.len()];
+        if Self::HAS_NO_EXECUTE { bits } else { bits & !NO_EXECUTE }
     }
 
     /// The valid word of a user page.
@@ -362,6 +351,38 @@ pub trait PteWord: PteFormat {
 }
 
 impl<F: PteFormat> PteWord for F {}
+
+/// The bits each protection adds to a valid word, by its mask.
+// Computed by the compiler, which refuses an index that is out of bounds.
+#[allow(clippy::indexing_slicing)]
+const HARDWARE_BITS: [u64; 1 << Protection::BITS] = {
+    let mut table = [0; 1 << Protection::BITS];
+    let mut mask = 0;
+    while mask < table.len() {
+        table[mask] = rights(Protection::from_low_bits(mask as u64));
+        mask += 1;
+    }
+    table
+};
+
+/// The bits a protection adds to a valid word that has a no-execute bit.
+const fn rights(protection: Protection) -> u64 {
+    let write = if protection.is_write_copy() {
+        COPY_ON_WRITE
+    } else if protection.is_writable() {
+        WRITE
+    } else {
+        0
+    };
+    let execute =
+        if protection.bits() & 7 != 0 && !protection.is_executable() { NO_EXECUTE } else { 0 };
+    let cache = match protection.modifier() {
+        Modifier::Cached | Modifier::Guard => 0,
+        Modifier::NoCache => CACHE_DISABLE | WRITE_THROUGH,
+        Modifier::WriteCombine => CACHE_DISABLE,
+    };
+    write | execute | cache
+}
 
 /// What all valid words have in common.
 #[inline]

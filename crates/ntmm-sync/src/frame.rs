@@ -38,8 +38,7 @@ impl WordIndex {
 /// The word of `frame` at `index`.
 #[inline]
 #[must_use]
-// The one indexing of the manager: the index is below the length by construction and the
-// remainder lets the compiler see it.
+// The index is below the length by construction and the remainder lets the compiler see it.
 #[allow(clippy::indexing_slicing)]
 pub fn word(frame: &FrameWords, index: WordIndex) -> &AtomicU64 {
     &frame[index.get() % WORDS_PER_FRAME]

@@ -2,14 +2,16 @@
 //!
 //! The manager keeps its own records on frames. A record type is declared once with
 //! [`record!`](crate::record!): the declaration gives typed accessors and a list of its fields
-//! (name, word, bits), which a debugger reads live memory and saved images with.
+//! (name, word, bits), which a debugger reads live memory and saved images with. It also says of
+//! how many words a record consists: records of one kind lie side by side in their frame, and
+//! where a word of one lies is known when the program is compiled.
 //!
 //! A setter rewrites its word with a plain load and store: the lock that protects the record
 //! must be held. A field that is shared with others without a lock is declared as a word of its
 //! own and changed through [`View::word`].
 
 use crate::atomic::{AtomicU64, Ordering};
-use crate::frame::{FrameWords, WordIndex, word};
+use crate::frame::{FrameWords, WORDS_PER_FRAME};
 
 /// Where a field of a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,26 +48,37 @@ impl FieldInfo {
     }
 }
 
-/// A record in a frame: the frame and the number of its first word.
+/// A record of `WORDS` words, where it lies.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    frame: &'a FrameWords,
-    base: WordIndex,
-}
+pub struct View<'a, const WORDS: usize>(&'a [AtomicU64; WORDS]);
 
-impl<'a> View<'a> {
-    /// The record that starts at word `base` of `frame`.
+impl<'a, const WORDS: usize> View<'a, WORDS> {
+    /// Record number `number` of those that lie side by side in `frame`, taken modulo as many as
+    /// there are.
     #[inline]
     #[must_use]
-    pub const fn new(frame: &'a FrameWords, base: WordIndex) -> Self {
-        Self { frame, base }
+    // The remainder is below the number of records by construction.
+    #[allow(clippy::indexing_slicing)]
+    pub fn new(frame: &'a FrameWords, number: usize) -> Self {
+        const { assert!(0 < WORDS && WORDS <= WORDS_PER_FRAME) };
+        let (records, _) = frame.as_chunks::<WORDS>();
+        Self(&records[number % (WORDS_PER_FRAME / WORDS)])
     }
 
-    /// Word number `offset` of the record.
+    /// The record that consists of `words`.
     #[inline]
     #[must_use]
-    pub fn word(&self, offset: u16) -> &'a AtomicU64 {
-        word(self.frame, WordIndex::wrapping(self.base.get() + offset as usize))
+    pub const fn over(words: &'a [AtomicU64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// Word number `offset` of the record, taken modulo `WORDS`.
+    #[inline]
+    #[must_use]
+    // As above.
+    #[allow(clippy::indexing_slicing)]
+    pub const fn word(&self, offset: u16) -> &'a AtomicU64 {
+        &self.0[offset as usize % WORDS]
     }
 
     /// The value of a field.
@@ -79,7 +92,9 @@ impl<'a> View<'a> {
     #[inline]
     pub fn set(&self, field: FieldInfo, value: u64) {
         let word = self.word(field.word);
-        word.store(field.set(word.load(Ordering::Relaxed), value), Ordering::Relaxed);
+        // A field that fills its word needs nothing of what the word holds.
+        let rest = if field.bits == u64::BITS { 0 } else { word.load(Ordering::Relaxed) };
+        word.store(field.set(rest, value), Ordering::Relaxed);
     }
 }
 
@@ -88,16 +103,16 @@ impl<'a> View<'a> {
 /// ```
 /// ntmm_sync::record! {
 ///     /// A pair.
-///     pub record Pair {
+///     pub record Pair [1] {
 ///         /// Left half.
 ///         left, set_left: u32 = 0, 0, 32;
 ///         /// Right half.
 ///         right, set_right: u32 = 0, 32, 32;
 ///     }
 /// }
-/// # use ntmm_sync::{atomic::AtomicU64, frame::WordIndex};
+/// # use ntmm_sync::atomic::AtomicU64;
 /// let frame: [AtomicU64; 512] = std::array::from_fn(|_| AtomicU64::new(0));
-/// let pair = Pair::new(&frame, WordIndex::wrapping(4));
+/// let pair = Pair::new(&frame, 4);
 /// pair.set_right(7);
 /// assert_eq!((pair.left(), pair.right()), (0, 7));
 /// assert_eq!(Pair::FIELDS[1].name, "right");
@@ -106,31 +121,39 @@ impl<'a> View<'a> {
 macro_rules! record {
     (
         $(#[$doc:meta])*
-        $vis:vis record $name:ident {
+        $vis:vis record $name:ident [$words:expr] {
             $($(#[$field_doc:meta])* $get:ident, $set:ident: $ty:ty = $word:expr, $low:expr, $bits:expr;)*
         }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
-        $vis struct $name<'a>($crate::record::View<'a>);
+        $vis struct $name<'a>($crate::record::View<'a, { $words }>);
 
         impl<'a> $name<'a> {
             /// The fields, in the order of their declaration.
-            pub const FIELDS: &'static [$crate::record::FieldInfo] = &[
+            pub const FIELDS: [$crate::record::FieldInfo; [$($word),*].len()] = [
                 $($crate::record::FieldInfo { name: stringify!($get), word: $word, low: $low, bits: $bits },)*
             ];
 
-            /// The record that starts at word `base` of `frame`.
+            /// Record number `number` of those that lie side by side in `frame`, taken modulo as
+            /// many as there are.
             #[inline]
             #[must_use]
-            pub const fn new(frame: &'a $crate::frame::FrameWords, base: $crate::frame::WordIndex) -> Self {
-                Self($crate::record::View::new(frame, base))
+            pub fn new(frame: &'a $crate::frame::FrameWords, number: usize) -> Self {
+                Self($crate::record::View::new(frame, number))
+            }
+
+            /// The record that `view` looks at.
+            #[inline]
+            #[must_use]
+            pub const fn of(view: $crate::record::View<'a, { $words }>) -> Self {
+                Self(view)
             }
 
             /// The words under the fields.
             #[inline]
             #[must_use]
-            pub const fn view(&self) -> $crate::record::View<'a> {
+            pub const fn view(&self) -> $crate::record::View<'a, { $words }> {
                 self.0
             }
 

@@ -8,7 +8,7 @@ use ntmm_sync::record::{FieldInfo, View};
 
 ntmm_sync::record! {
     /// Fields of every width, two words.
-    record Sample {
+    record Sample [2] {
         /// A flag in the lowest bit.
         low, set_low: u8 = 0, 0, 1;
         /// In the middle of the first word.
@@ -27,7 +27,7 @@ fn frame() -> FrameWords {
 #[test]
 fn every_field_keeps_its_value_while_the_others_change() {
     let frame = frame();
-    let sample = Sample::new(&frame, WordIndex::wrapping(10));
+    let sample = Sample::new(&frame, 5);
     for values in [[1, u64::MAX >> 13, 0xFFF, u64::MAX], [0, 5, 0xABC, 7], [1, 0, 0, 0]] {
         sample.set_low(values[0] as u8);
         sample.set_middle(values[1]);
@@ -41,7 +41,7 @@ fn every_field_keeps_its_value_while_the_others_change() {
 #[test]
 fn value_too_wide_is_cut_to_its_field() {
     let frame = frame();
-    let sample = Sample::new(&frame, WordIndex::wrapping(0));
+    let sample = Sample::new(&frame, 0);
     sample.set_high(0xFABC);
     assert_eq!((sample.high(), sample.middle(), sample.low()), (0xABC, 0, 0));
     assert_eq!(sample.view().word(0).load(Ordering::Relaxed), 0xABC << 52);
@@ -66,12 +66,12 @@ fn fields_are_listed_as_declared_and_cover_no_bit_twice() {
 fn records_lie_side_by_side_in_their_frame() {
     let frame = frame();
     for number in 0..WORDS_PER_FRAME / 2 {
-        let sample = Sample::new(&frame, WordIndex::wrapping(2 * number));
+        let sample = Sample::new(&frame, number);
         sample.set_middle(number as u64);
         sample.set_whole(!(number as u64));
     }
     for number in 0..WORDS_PER_FRAME / 2 {
-        let view = View::new(&frame, WordIndex::wrapping(2 * number));
+        let view = View::<2>::new(&frame, number);
         assert_eq!(view.word(0).load(Ordering::Relaxed), (number as u64) << 1);
         let second = word(&frame, WordIndex::wrapping(2 * number + 1));
         assert_eq!(second.load(Ordering::Relaxed), !(number as u64));

@@ -9,7 +9,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ntmm::vad::tree::{
-    Commitment, GapRequest, NodeFrames, ProtectionChange, Vad, VadAttributes, VadKind, VadTree,
+    Commitment, GapRequest, NodeFrames, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind,
+    VadTree,
 };
 use ntmm_pte::{Pages, Pfn, Protection, Vpn};
 use ntmm_sync::atomic::AtomicU64;
@@ -59,6 +60,7 @@ const ATTRIBUTES: VadAttributes = VadAttributes {
     protection: Protection::READWRITE,
     commitment: Commitment::Committed,
     protection_change: ProtectionChange::Allowed,
+    placeholder: Placeholder::Never,
     commit_charge: Pages::ONE,
 };
 

@@ -90,7 +90,9 @@ impl<P: Platform> Manager<P> {
                 Ordering::Acquire,
             ) {
                 Ok(_) => {
-                    commit.peak.fetch_max(wanted, Ordering::AcqRel);
+                    if wanted > commit.peak.load(Ordering::Relaxed) {
+                        commit.peak.fetch_max(wanted, Ordering::AcqRel);
+                    }
                     return Ok(CommitCharge { manager: self, pages });
                 }
                 Err(actual) => charged = actual,

@@ -6,14 +6,15 @@
 //! Between the first and the last step the frame is held by its batch: the reference that its
 //! mapping had is the batch's now, so it stays in Transition however it is used meanwhile.
 //!
-//! A batch is a record on the manager's fixed frames. Its life: free -> filling (one owner)
-//! -> flushing (the ticket is out) -> retiring -> free. The state word changes by
-//! compare-and-swap, the rest belongs to whoever moved the state.
+//! The frames of a batch are in a record on the manager's fixed frames. Its life: free -> filling
+//! (one owner) -> flushing (the ticket is out) -> retiring -> free; a flush that every processor
+//! acknowledges at once frees the record straight away. The state word changes by
+//! compare-and-swap, the rest belongs to whoever moved the state. A batch of pages that only lose
+//! rights holds no frame and needs no record.
 
 use arrayvec::ArrayVec;
 use ntmm_pte::{PagingMode, Pfn, Va};
 use ntmm_sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use ntmm_sync::frame::WordIndex;
 use ntmm_sync::level::{self, Level, Outside, Token};
 use ntmm_sync::record::View;
 
@@ -66,7 +67,7 @@ impl FlushTable {
 #[must_use]
 pub(crate) struct FlushBatch<'m, P: Platform> {
     manager: &'m Manager<P>,
-    record: u32,
+    record: Option<u32>,
     space: AddressSpaceId,
     frames: usize,
     pages: ArrayVec<Va, NAMED_PAGES>,
@@ -79,7 +80,37 @@ enum Overflow {
     Yes,
 }
 
-impl<P: Platform> FlushBatch<'_, P> {
+impl<'m, P: Platform> FlushBatch<'m, P> {
+    /// A batch for pages of `space`, without a record.
+    #[inline]
+    pub(crate) const fn new(manager: &'m Manager<P>, space: AddressSpaceId) -> Self {
+        let pages = ArrayVec::new_const();
+        Self { manager, record: None, space, frames: 0, pages, overflown: Overflow::No }
+    }
+
+    /// Sees to it that there is a record for frames, before anything is changed that would need
+    /// one, or says what to wait for.
+    #[inline]
+    pub(crate) fn take_record(&mut self) -> Result<(), Wait> {
+        if self.record.is_some() || self.try_take_record() {
+            return Ok(());
+        }
+        let wait = self.manager.record_wait();
+        if self.try_take_record() { Ok(()) } else { Err(wait) }
+    }
+
+    /// Takes a record if one is free; says whether there is one.
+    fn try_take_record(&mut self) -> bool {
+        self.record = (0..self.manager.flush.records()).find(|&record| {
+            let state = self.manager.flush_record(record).word(0);
+            state.load(Ordering::Relaxed) == FREE
+                && state
+                    .compare_exchange(FREE, FILLING, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+        });
+        self.record.is_some()
+    }
+
     /// Whether no further frame fits.
     pub(crate) const fn is_full(&self) -> bool {
         self.frames >= BATCH_FRAMES
@@ -98,18 +129,23 @@ impl<P: Platform> FlushBatch<'_, P> {
     }
 
     /// Adds a page whose entry is no longer valid, with the reference its mapping had. The
-    /// batch is not full.
+    /// batch has a record and is not full.
+    #[inline]
     pub(crate) fn push_frame(&mut self, va: Va, pfn: Pfn) {
         self.push_page(va);
         // A page table may be cached as a step on the way to the addresses below it.
         let mut at = va;
         for _ in 1..P::Paging::LEVELS {
-            if P::Paging::is_page_table_address(at) {
-                at = P::Paging::va_of_entry(at, ntmm_pte::Level::Table);
-                self.push_page(at);
+            if !P::Paging::is_page_table_address(at) {
+                break;
             }
+            at = P::Paging::va_of_entry(at, ntmm_pte::Level::Table);
+            self.push_page(at);
         }
-        let record = self.manager.flush_record(self.record);
+        let Some(record) = self.record else {
+            self.manager.corrupt_frame(crate::frames::lists::WRONG_STATE, pfn);
+        };
+        let record = self.manager.flush_record(record);
         let word = record.word(2 + (self.frames / 2) as u16);
         let shift = (self.frames % 2) * 32;
         let rest = word.load(Ordering::Relaxed) & !(0xFFFF_FFFF << shift);
@@ -117,9 +153,9 @@ impl<P: Platform> FlushBatch<'_, P> {
         self.frames += 1;
     }
 
-    /// Starts the flush. `None` when there was nothing to flush. The frames are dropped as soon
-    /// as all processors have acknowledged: here when they already have, otherwise by
-    /// [`Manager::step_retire`].
+    /// Starts the flush. The frames are dropped as soon as all processors have acknowledged: here
+    /// when they already have, or when there was nothing to flush; otherwise by
+    /// [`Manager::step_retire`], and the ticket tells when.
     pub(crate) fn finish<L: Level + Outside<level::Frame>>(
         mut self,
         token: &mut Token<'_, L>,
@@ -134,20 +170,22 @@ impl<P: Platform> FlushBatch<'_, P> {
         };
         manager.counters.flushes.add(1);
         let ticket = manager.platform().flush(scope);
-        let record = manager.flush_record(self.record);
-        record.word(1).store(ticket.get(), Ordering::Relaxed);
-        let frames = core::mem::take(&mut self.frames) as u64;
-        self.pages.clear();
-        record.word(0).store(FLUSHING | (frames << 8), Ordering::Release);
-        let index = self.record;
-        // The record is no longer this value's to free.
-        core::mem::forget(self);
-        if manager.platform().acknowledged(ticket) {
-            manager.retire_record(token, index);
-        } else {
-            manager.platform().request(Engine::Retire);
+        let acknowledged = manager.platform().acknowledged(ticket);
+        if self.frames > 0
+            && let Some(index) = self.record
+        {
+            let record = manager.flush_record(index);
+            if acknowledged {
+                manager.drop_frames(token, record, self.frames);
+            } else {
+                record.word(1).store(ticket.get(), Ordering::Relaxed);
+                record.word(0).store(FLUSHING | ((self.frames as u64) << 8), Ordering::Release);
+                // The record is no longer this value's to free.
+                self.record = None;
+                manager.platform().request(Engine::Retire);
+            }
         }
-        Some(ticket)
+        (!acknowledged).then_some(ticket)
     }
 }
 
@@ -155,45 +193,32 @@ impl<P: Platform> Drop for FlushBatch<'_, P> {
     /// A batch that holds nothing only has its record to give back. One that holds frames is
     /// always finished; if it were not, its frames would stay in Transition, which the auditors
     /// report.
+    #[inline]
     fn drop(&mut self) {
-        self.manager.flush_record(self.record).word(0).store(FREE, Ordering::Release);
-        self.manager.wake_record_waiters();
+        if let Some(record) = self.record {
+            self.manager.flush_record(record).word(0).store(FREE, Ordering::Release);
+            self.manager.wake_record_waiters();
+        }
     }
 }
 
 impl<P: Platform> Manager<P> {
-    fn flush_record(&self, index: u32) -> View<'_> {
+    fn flush_record(&self, index: u32) -> View<'_, RECORD_WORDS> {
         let frame = Pfn::new(self.flush.first.get() + index / RECORDS_PER_FRAME);
-        let base = (index % RECORDS_PER_FRAME) as usize * RECORD_WORDS;
-        View::new(self.platform().frame(frame), WordIndex::wrapping(base))
+        View::new(self.platform().frame(frame), index as usize)
     }
 
-    /// Opens a batch for pages of `space`; none when all records are in use.
+    /// Opens a batch with a record for pages of `space`; none when all records are in use.
     pub(crate) fn try_begin_flush(&self, space: AddressSpaceId) -> Option<FlushBatch<'_, P>> {
-        (0..self.flush.records()).find_map(|record| {
-            let state = self.flush_record(record).word(0);
-            (state.load(Ordering::Relaxed) == FREE
-                && state
-                    .compare_exchange(FREE, FILLING, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok())
-            .then(|| FlushBatch {
-                manager: self,
-                record,
-                space,
-                frames: 0,
-                pages: ArrayVec::new(),
-                overflown: Overflow::No,
-            })
-        })
+        let mut batch = FlushBatch::new(self, space);
+        batch.try_take_record().then_some(batch)
     }
 
-    /// Opens a batch or says what to wait for.
+    /// Opens a batch with a record or says what to wait for.
     pub(crate) fn begin_flush(&self, space: AddressSpaceId) -> Result<FlushBatch<'_, P>, Wait> {
-        if let Some(batch) = self.try_begin_flush(space) {
-            return Ok(batch);
-        }
-        let wait = self.record_wait();
-        self.try_begin_flush(space).ok_or(wait)
+        let mut batch = FlushBatch::new(self, space);
+        batch.take_record()?;
+        Ok(batch)
     }
 
     /// Announces that somebody waits for a record; look once more before waiting.
@@ -229,15 +254,26 @@ impl<P: Platform> Manager<P> {
             .word(0)
             .compare_exchange(state, RETIRING, Ordering::AcqRel, Ordering::Relaxed)
             .ok()?;
-        for number in 0..(state >> 8) as usize {
+        self.drop_frames(token, record, (state >> 8) as usize);
+        record.word(0).store(FREE, Ordering::Release);
+        self.wake_record_waiters();
+        Some(())
+    }
+
+    /// Drops the references that a record has on its first `count` frames.
+    #[inline]
+    fn drop_frames<L: Level + Outside<level::Frame>>(
+        &self,
+        token: &mut Token<'_, L>,
+        record: View<'_, RECORD_WORDS>,
+        count: usize,
+    ) {
+        for number in 0..count {
             let word = record.word(2 + (number / 2) as u16).load(Ordering::Relaxed);
             let pfn = Pfn::new((word >> ((number % 2) * 32)) as u32);
             let mut frame = self.lock_frame(token, pfn);
             self.drop_reference(&mut frame);
         }
-        record.word(0).store(FREE, Ordering::Release);
-        self.wake_record_waiters();
-        Some(())
     }
 
     /// The retire engine: drops the frames of every batch that all processors have

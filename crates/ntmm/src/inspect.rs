@@ -146,10 +146,11 @@ impl<'m, P: Platform> SpaceView<'m, P> {
         tree.iter(&self.manager.nodes()).for_each(visit);
     }
 
-    /// Frames of the nodes of the descriptor tree.
-    pub fn for_each_vad_node(&self, visit: impl FnMut(Pfn)) {
+    /// Frames of the nodes of the descriptor tree, and of the map of written pages beside it.
+    pub fn for_each_vad_node(&self, mut visit: impl FnMut(Pfn)) {
         let tree: VadTree = VadTree::from_words([self.header.vad_root(), self.header.vad_count()]);
-        tree.for_each_node(&self.manager.nodes(), visit);
+        tree.for_each_node(&self.manager.nodes(), &mut visit);
+        self.manager.for_each_watch_frame(self.header, visit);
     }
 
     /// Whether the descriptor tree is in order.

@@ -53,8 +53,8 @@
 //!
 //! From the bottom: [`frames`] (PFN database), [`tables`] (page-table pages),
 //! [`flush`] (frames that wait for translations to be forgotten), [`working_set`], [`vad`],
-//! [`paging_file`], [`commit`], [`fault`], [`address_space`], [`virtual_memory`] (the Nt calls),
-//! and [`inspect`] to look at all of it.
+//! [`paging_file`], [`commit`], [`fault`], [`address_space`], [`virtual_memory`] (the calls),
+//! [`nt`] (the calls as NT takes them, to the status code), and [`inspect`] to look at all of it.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -81,6 +81,7 @@ pub mod flush;
 pub mod frames;
 pub mod inspect;
 mod manager;
+pub mod nt;
 pub mod operation;
 pub mod paging_file;
 pub mod platform;

@@ -249,7 +249,7 @@ impl<P: Platform> Manager<P> {
     pub(crate) fn entry(&self, pfn: Pfn) -> PfnEntry<'_> {
         let index = pfn.get().wrapping_sub(self.lowest.get());
         let frame = self.database.get() + index / ENTRIES_PER_FRAME as u32;
-        PfnEntry::new(self.platform.frame(Pfn::new(frame)), index as usize % ENTRIES_PER_FRAME)
+        PfnEntry::new(self.platform.frame(Pfn::new(frame)), index as usize)
     }
 
     /// Whether `pfn` is a number the database has an entry for.

@@ -31,8 +31,20 @@ statuses! {
     SUCCESS = 0;
     /// A limit was clamped to the system's range.
     WORKING_SET_LIMIT_RANGE = 0x4000_0002;
+    /// The range was not locked before.
+    WAS_UNLOCKED = 0x4000_0017;
+    /// Some of the range was locked before.
+    WAS_LOCKED = 0x4000_0019;
     /// A guard page was touched; the guard is gone now.
     GUARD_PAGE_VIOLATION = 0x8000_0001;
+    /// Only a part was copied.
+    PARTIAL_COPY = 0x8000_000D;
+    /// The call does not exist.
+    NOT_IMPLEMENTED = 0xC000_0002;
+    /// There is no such class of information.
+    INVALID_INFO_CLASS = 0xC000_0003;
+    /// The buffer does not have the length of the information.
+    INFO_LENGTH_MISMATCH = 0xC000_0004;
     /// The address may not be accessed this way.
     ACCESS_VIOLATION = 0xC000_0005;
     /// A page could not be read; raised in the thread that touched it.
@@ -47,16 +59,30 @@ statuses! {
     NO_MEMORY = 0xC000_0017;
     /// The range overlaps, or does not lie inside, an allocation.
     CONFLICTING_ADDRESSES = 0xC000_0018;
+    /// The range is no view.
+    NOT_MAPPED_VIEW = 0xC000_0019;
     /// The range crosses the end of its allocation.
     UNABLE_TO_FREE_VM = 0xC000_001A;
     /// The range is a view and cannot be freed this way.
     UNABLE_TO_DELETE_SECTION = 0xC000_001B;
+    /// Memory of this kind is always committed.
+    ALREADY_COMMITTED = 0xC000_0021;
+    /// The handle does not grant the right.
+    ACCESS_DENIED = 0xC000_0022;
+    /// The handle names something of another kind.
+    OBJECT_TYPE_MISMATCH = 0xC000_0024;
     /// A page of the range is not committed.
     NOT_COMMITTED = 0xC000_002D;
     /// The protection is not valid here.
     INVALID_PAGE_PROTECTION = 0xC000_0045;
     /// The minimum lies above the maximum.
     BAD_WORKING_SET_LIMIT = 0xC000_004C;
+    /// Memory of this kind cannot be locked.
+    INCOMPATIBLE_FILE_MAP = 0xC000_004D;
+    /// The caller lacks a privilege.
+    PRIVILEGE_NOT_HELD = 0xC000_0061;
+    /// The view is not of a data file.
+    NOT_MAPPED_DATA = 0xC000_0088;
     /// All sixteen paging files exist.
     TOO_MANY_PAGING_FILES = 0xC000_0097;
     /// The manager has no frame or record left for this.
@@ -65,6 +91,8 @@ statuses! {
     FREE_VM_NOT_AT_BASE = 0xC000_009F;
     /// Nothing is allocated at the base.
     MEMORY_NOT_ALLOCATED = 0xC000_00A0;
+    /// The memory has no file.
+    FILE_INVALID = 0xC000_0098;
     /// Locked pages may not exceed the working set minimum.
     WORKING_SET_QUOTA = 0xC000_00A1;
     /// A device failed.
@@ -83,10 +111,14 @@ statuses! {
     INVALID_PARAMETER_5 = 0xC000_00F3;
     /// Parameter 6 is wrong.
     INVALID_PARAMETER_6 = 0xC000_00F4;
+    /// The stack cannot grow further.
+    STACK_OVERFLOW = 0xC000_00FD;
     /// The process is going away.
     PROCESS_IS_TERMINATING = 0xC000_010A;
     /// The commitment limit would be exceeded.
     COMMITMENT_LIMIT = 0xC000_012D;
+    /// Nothing is allocated at the address.
+    INVALID_ADDRESS = 0xC000_0141;
     /// The page is not locked.
     NOT_LOCKED = 0xC000_002A;
 }

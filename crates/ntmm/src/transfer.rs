@@ -13,7 +13,6 @@
 use arrayvec::ArrayVec;
 use ntmm_pte::Pfn;
 use ntmm_sync::atomic::Ordering;
-use ntmm_sync::frame::WordIndex;
 use ntmm_sync::level::{self, Level, Outside, Token};
 use ntmm_sync::lock::WordLock;
 use ntmm_sync::record;
@@ -35,7 +34,7 @@ const FRAME_WORDS: u16 = 2;
 
 record! {
     /// A transfer.
-    record Record {
+    record Record [RECORD_WORDS] {
         /// A [`Stage`] as a number.
         stage, set_stage: u8 = 0, 0, 8;
         /// Operations that hold it.
@@ -124,8 +123,7 @@ pub(crate) enum Progress {
 impl<P: Platform> Manager<P> {
     fn transfer_record<'m>(&'m self, table: &Transfers, index: u32) -> Record<'m> {
         let frame = Pfn::new(table.first.get() + index / RECORDS_PER_FRAME);
-        let base = (index % RECORDS_PER_FRAME) as usize * RECORD_WORDS;
-        Record::new(self.platform().frame(frame), WordIndex::wrapping(base))
+        Record::new(self.platform().frame(frame), index as usize)
     }
 
     fn with_transfers<L: Level + Outside<level::List>, T>(

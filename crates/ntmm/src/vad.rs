@@ -5,62 +5,72 @@
 //! read under the working-set lock and changed under that lock by the owner of address creation.
 
 pub mod tree;
+mod write_watch;
 
 use core::cell::Cell;
 
-use arrayvec::ArrayVec;
 use ntmm_pte::{Level, Pages, PagingMode, Pfn, Vpn};
-use ntmm_sync::frame::FrameWords;
+use ntmm_sync::atomic::{AtomicU64, Ordering};
+use ntmm_sync::frame::{FrameWords, WordIndex, word};
 
 use crate::frames::FrameUse;
-use crate::frames::entry::FrameFlags;
+use crate::frames::entry::{FrameFlags, NO_FRAME};
 use crate::frames::take::Want;
 use crate::manager::Manager;
 use crate::operation::Pause;
 use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 
-pub use tree::{Commitment, ProtectionChange, Vad, VadAttributes, VadKind, VadTree};
-
-/// Nodes a single change of the tree may take or give back.
-const STOCK: usize = 24;
+pub use tree::{Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind, VadTree};
 
 /// The frames of one tree during one change: a stock for new nodes, and the nodes given back.
+/// The frames of each kind are chained through their first words.
 pub(crate) struct Nodes<'m, P: Platform> {
     manager: &'m Manager<P>,
-    stock: Cell<ArrayVec<Pfn, STOCK>>,
-    freed: Cell<ArrayVec<Pfn, STOCK>>,
+    stock: Cell<Option<Pfn>>,
+    freed: Cell<Option<Pfn>>,
+}
+
+impl<P: Platform> Nodes<'_, P> {
+    fn push(&self, chain: &Cell<Option<Pfn>>, pfn: Pfn) {
+        let link = chain.get().map_or(NO_FRAME, Pfn::get);
+        self.link(pfn).store(u64::from(link), Ordering::Relaxed);
+        chain.set(Some(pfn));
+    }
+
+    fn pop(&self, chain: &Cell<Option<Pfn>>) -> Option<Pfn> {
+        let pfn = chain.get()?;
+        let link = self.link(pfn).load(Ordering::Relaxed) as u32;
+        chain.set((link != NO_FRAME).then(|| Pfn::new(link)));
+        Some(pfn)
+    }
+
+    fn link(&self, pfn: Pfn) -> &AtomicU64 {
+        word(self.manager.platform().frame(pfn), WordIndex::wrapping(0))
+    }
 }
 
 impl<P: Platform> tree::NodeFrames for Nodes<'_, P> {
+    #[inline]
     fn node(&self, pfn: Pfn) -> &FrameWords {
         self.manager.platform().frame(pfn)
     }
 
     fn allocate(&self) -> Option<Pfn> {
-        let mut stock = self.stock.take();
-        let pfn = stock.pop();
-        self.stock.set(stock);
-        pfn
+        // What the same change has given back serves it again.
+        self.pop(&self.stock).or_else(|| self.pop(&self.freed))
     }
 
     fn free(&self, pfn: Pfn) {
-        let mut freed = self.freed.take();
-        if freed.try_push(pfn).is_err() {
-            self.manager.corrupt_frame(crate::frames::lists::WRONG_STATE, pfn);
-        }
-        self.freed.set(freed);
+        self.push(&self.freed, pfn);
     }
 }
 
 impl<P: Platform> Manager<P> {
     /// Access to nodes without a stock: for reading, and for changes that take no frames.
+    #[inline]
     pub(crate) const fn nodes(&self) -> Nodes<'_, P> {
-        Nodes {
-            manager: self,
-            stock: Cell::new(ArrayVec::new_const()),
-            freed: Cell::new(ArrayVec::new_const()),
-        }
+        Nodes { manager: self, stock: Cell::new(None), freed: Cell::new(None) }
     }
 
     /// Page-table pages that the range `start..=end` alone needs, when the allocations next to
@@ -104,7 +114,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         let [root, count] = tree.to_words();
         self.header().set_vad_root(root);
         self.header().set_vad_count(count);
-        for pfn in nodes.stock.take().into_iter().chain(nodes.freed.take()) {
+        while let Some(pfn) = nodes.pop(&nodes.stock).or_else(|| nodes.pop(&nodes.freed)) {
             self.free_node(pfn);
         }
     }
@@ -114,16 +124,10 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         self.vads().find(&self.manager().nodes(), page)
     }
 
-    /// End of the allocation before `page` and start of the one after `end`.
+    /// End of the allocation before `start` and start of the one after `end`, when nothing in
+    /// between is allocated.
     pub(crate) fn vad_neighbours(&self, start: Vpn, end: Vpn) -> (Option<Vpn>, Option<Vpn>) {
-        let nodes = self.manager().nodes();
-        let tree = self.vads();
-        let before = tree.previous_before(&nodes, start).map(|vad| vad.end);
-        let after = end
-            .checked_add(Pages::new(1))
-            .and_then(|next| tree.next_at_or_after(&nodes, next))
-            .map(|vad| vad.start);
-        (before, after)
+        self.vads().neighbours(&self.manager().nodes(), start, end)
     }
 
     /// Takes the frames an insertion at `start` may need, charged to the space.
@@ -138,7 +142,6 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         let mut reservation = manager.reserve_pages(wanted)?;
         let charged = charge.keep();
         self.add_commit(charged);
-        let mut stock = ArrayVec::new_const();
         for _ in 0..wanted {
             let color = self.next_color();
             let mut frame = manager.take_frame(
@@ -149,9 +152,8 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 FrameUse::VadNode,
             );
             frame.add_mapping();
-            stock.push(frame.pfn());
+            nodes.push(&nodes.stock, frame.pfn());
         }
-        nodes.stock.set(stock);
         Ok(nodes)
     }
 
@@ -169,8 +171,11 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Charges `pages` to the space, from a system charge that has been taken.
     pub(crate) fn add_commit(&mut self, pages: Pages) {
         let header = self.header();
-        header.set_commit(header.commit() + pages.get());
-        header.set_commit_peak(header.commit_peak().max(header.commit()));
+        let commit = header.commit() + pages.get();
+        header.set_commit(commit);
+        if commit > header.commit_peak() {
+            header.set_commit_peak(commit);
+        }
     }
 
     /// Returns a charge of the space, to the system as well.

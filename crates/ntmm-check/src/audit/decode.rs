@@ -81,7 +81,7 @@ const I386: Mode = Mode {
     self_map_slot: 0x300,
     self_map_entries: 1,
     last_user_page: 0x7_FFEF,
-    first_vad_page: 0x10,
+    first_vad_page: 0,
     last_vad_page: 0x7_FFDF,
     list_page: 0xC_0400 + LIST_OFFSET,
     // Root, hyperspace table, list.
@@ -116,7 +116,7 @@ const AMD64: Mode = Mode {
     self_map_slot: 0x1ED,
     self_map_entries: 1,
     last_user_page: 0x7FFF_FFEF,
-    first_vad_page: 0x10,
+    first_vad_page: 0,
     last_vad_page: 0x7FFF_FFDF,
     list_page: 0xF_7000_0000 + LIST_OFFSET,
     // Root, three tables on the way to hyperspace, list.

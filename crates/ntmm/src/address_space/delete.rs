@@ -16,7 +16,7 @@ use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::virtual_memory::free::Release;
-use crate::virtual_memory::range::{MissingTables, RangeWalk, flush_wait};
+use crate::virtual_memory::range::{MissingTables, Pending, RangeWalk, flush_wait};
 use crate::working_set::header::HEADER_WORDS;
 
 /// Deletes an address space. No thread runs in it any more.
@@ -35,7 +35,7 @@ pub struct DeleteAddressSpace {
 enum Stage {
     Start,
     NextAllocation,
-    Releasing { walk: RangeWalk, release: Release },
+    Releasing { walk: RangeWalk, pending: Pending, release: Release },
     Flushing(FlushTicket),
     Finished,
 }
@@ -48,8 +48,8 @@ impl DeleteAddressSpace {
 
     /// Gives back what the operation holds; it can be stepped again from the start.
     fn give_up<P: Platform>(&mut self, manager: &Manager<P>) {
-        if let Stage::Releasing { walk, .. } = &mut self.stage {
-            walk.holds.release(manager);
+        if let Stage::Releasing { pending, .. } = &mut self.stage {
+            pending.holds.release(manager);
         }
         if !matches!(self.stage, Stage::Start | Stage::Finished) {
             manager.disown_address_creation(self.space);
@@ -61,7 +61,8 @@ impl DeleteAddressSpace {
         let mut entry = manager.enter();
         let mut set =
             manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
-        set.own_address_creation()?;
+        set.address_creation_is_free()?;
+        set.own_address_creation();
         set.begin_deletion();
         self.stage = Stage::NextAllocation;
         Ok(())
@@ -73,6 +74,7 @@ impl DeleteAddressSpace {
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
             Some(vad) => Stage::Releasing {
                 walk: RangeWalk::new(vad.start, vad.end),
+                pending: Pending::new(),
                 release: Release::new(vad, vad.end),
             },
             None => {
@@ -86,9 +88,22 @@ impl DeleteAddressSpace {
         match &mut self.stage {
             Stage::Start => self.start(manager)?,
             Stage::NextAllocation => self.next_allocation(manager)?,
-            Stage::Releasing { walk, release } => {
-                manager.walk_range(self.space, walk, MissingTables::Skip, release)?;
-                self.stage = Stage::NextAllocation;
+            Stage::Releasing { walk, pending, release } => {
+                pending.check(manager)?;
+                let outcome = {
+                    let mut entry = manager.enter();
+                    let mut set = manager
+                        .lock_space(entry.token(), self.space)
+                        .ok_or(NtStatus::INVALID_HANDLE)?;
+                    set.walk_stretch(pending, walk, MissingTables::Skip, release)
+                };
+                match outcome {
+                    Ok(()) => {
+                        pending.holds.release(manager);
+                        self.stage = Stage::NextAllocation;
+                    }
+                    Err(blocked) => pending.holds.absorb(manager, blocked).map_or(Ok(()), Err)?,
+                }
             }
             Stage::Flushing(ticket) => {
                 if !manager.platform().acknowledged(*ticket) {

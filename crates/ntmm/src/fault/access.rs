@@ -12,7 +12,7 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::tables::EntryRef;
+use crate::tables::{EntryRef, Walk};
 use crate::vad::Commitment;
 use crate::working_set::WorkingSetGuard;
 
@@ -45,7 +45,7 @@ pub struct Fault {
 impl Fault {
     /// The fault of an access to `va` in `space`.
     pub fn new(space: AddressSpaceId, va: Va, access: AccessKind, mode: ProcessorMode) -> Self {
-        Self { space, va, access, mode, holds: Holds::default() }
+        Self { space, va, access, mode, holds: Holds::new() }
     }
 
     /// Faulting address.
@@ -83,26 +83,34 @@ impl Fault {
             access => access,
         };
         let mut reservation = None;
-        // An address that is nobody's gets no tables.
-        let entry = set.descend(va, &mut self.holds, &mut reservation, |set| {
-            let protection = set.protection_of(va);
-            let allowed = !protection.is_no_access() && protection.permits(access);
-            if allowed { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION) }
-        })?;
+        let entry = match manager.walk(set.root(), va, Level::Table) {
+            Walk::Found(entry) => entry,
+            // An address that is nobody's gets no tables.
+            Walk::Missing { .. } => set.descend(va, &mut self.holds, &mut reservation, |set| {
+                if set.protection_of(va).permits(access) {
+                    Ok(())
+                } else {
+                    Err(NtStatus::ACCESS_VIOLATION)
+                }
+            })?,
+        };
         let word = manager.load_entry(entry);
         if P::Paging::is_valid(word) {
-            return self.check_valid::<P>(word);
+            let kind = self.check_valid::<P>(word)?;
+            set.count_fault(kind);
+            return Ok(kind);
         }
         let protection = if word == 0 {
             set.protection_of(self.va)
         } else {
             P::Paging::software_protection(word)
         };
-        if protection.is_decommitted() || protection.is_no_access() || !protection.permits(access) {
+        // Neither a decommitted nor a no-access page permits anything.
+        if !protection.permits(access) {
             return Err(NtStatus::ACCESS_VIOLATION.into());
         }
         if protection.is_guard() {
-            set.remove_guard(entry, protection)?;
+            set.remove_guard(entry, word, protection)?;
             manager.counters.guard_pages.add(1);
             return Err(NtStatus::GUARD_PAGE_VIOLATION.into());
         }
@@ -111,14 +119,14 @@ impl Fault {
             None => set.prepare(self.va, Level::Table.number())?,
         };
         let target = Target::page(entry, self.va);
-        let kind = set.resolve(target, protection, &mut reservation, &mut self.holds)?;
+        let kind = set.resolve(target, word, protection, &mut reservation, &mut self.holds)?;
         set.count_fault(kind);
         Ok(kind)
     }
 
     /// A valid entry: another thread was faster, the translation was stale, or the access is
     /// not allowed.
-    fn check_valid<P: Platform>(&self, word: u64) -> Result<FaultKind, Blocked> {
+    fn check_valid<P: Platform>(&self, word: u64) -> Result<FaultKind, NtStatus> {
         let allowed = match self.access {
             AccessKind::Read => true,
             AccessKind::Write => P::Paging::is_writable(word),
@@ -127,7 +135,7 @@ impl Fault {
         if allowed {
             Ok(self.holds.finished(FaultKind::Spurious))
         } else {
-            Err(NtStatus::ACCESS_VIOLATION.into())
+            Err(NtStatus::ACCESS_VIOLATION)
         }
     }
 }
@@ -143,21 +151,32 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         }
     }
 
-    /// Counts a resolved fault for the space.
+    /// Counts a resolved fault by its kind, for the space and for the machine.
+    #[inline]
     fn count_fault(&self, kind: FaultKind) {
         let header = self.header();
-        match kind {
-            FaultKind::DemandZero => header.set_demand_zero_faults(header.demand_zero_faults() + 1),
-            FaultKind::Transition => header.set_transition_faults(header.transition_faults() + 1),
-            FaultKind::PageFile => header.set_page_file_faults(header.page_file_faults() + 1),
-            FaultKind::Spurious => {}
+        let counters = &self.manager().counters;
+        if kind == FaultKind::DemandZero {
+            header.set_demand_zero_faults(header.demand_zero_faults() + 1);
+            counters.demand_zero.add(1);
+        } else if kind == FaultKind::Transition {
+            header.set_transition_faults(header.transition_faults() + 1);
+            counters.transition.add(1);
+        } else if kind == FaultKind::PageFile {
+            header.set_page_file_faults(header.page_file_faults() + 1);
+            counters.page_file.add(1);
         }
     }
 
     /// Takes the guard off a page that is not valid; the page stays not valid.
-    fn remove_guard(&mut self, entry: EntryRef, protection: Protection) -> Result<(), Blocked> {
+    #[cold]
+    fn remove_guard(
+        &mut self,
+        entry: EntryRef,
+        word: u64,
+        protection: Protection,
+    ) -> Result<(), Blocked> {
         let manager = self.manager();
-        let word = manager.load_entry(entry);
         let open = protection.without_guard();
         if word == 0 {
             manager.store_software(entry, word, P::Paging::demand_zero(open));
@@ -166,15 +185,16 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         if self.change_software_protection(entry, open) { Ok(()) } else { Err(Blocked::Restart) }
     }
 
-    /// Makes `target` valid, whatever form its entry has.
+    /// Makes `target` valid, whose entry holds `word`.
+    #[inline]
     pub(crate) fn resolve(
         &mut self,
         target: Target,
+        word: u64,
         protection: Protection,
         reservation: &mut PageReservation<'m, P>,
         holds: &mut Holds,
     ) -> Result<FaultKind, Blocked> {
-        let word = self.manager().load_entry(target.entry);
         let kind = if P::Paging::is_transition(word) {
             self.resolve_transition(target, word, reservation)?
         } else if P::Paging::is_page_file(word) {
@@ -205,7 +225,7 @@ impl<P: Platform> Operation<P> for Fault {
             }
         };
         self.holds.release(manager);
-        manager.count_fault(outcome);
+        manager.counters.page_faults.add(1);
         if P::ENABLED {
             let Self { space, va, access, .. } = *self;
             manager.platform().event(&Event::Fault { space, va, access, outcome });
@@ -215,17 +235,5 @@ impl<P: Platform> Operation<P> for Fault {
 
     fn abandon(mut self, manager: &Manager<P>) {
         self.holds.release(manager);
-    }
-}
-
-impl<P: Platform> Manager<P> {
-    fn count_fault(&self, outcome: Result<FaultKind, NtStatus>) {
-        self.counters.page_faults.add(1);
-        match outcome {
-            Ok(FaultKind::DemandZero) => self.counters.demand_zero.add(1),
-            Ok(FaultKind::Transition) => self.counters.transition.add(1),
-            Ok(FaultKind::PageFile) => self.counters.page_file.add(1),
-            Ok(FaultKind::Spurious) | Err(_) => {}
-        }
     }
 }

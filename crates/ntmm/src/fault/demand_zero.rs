@@ -26,8 +26,9 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             TargetKind::Page => FrameUse::Private,
             TargetKind::Table => FrameUse::PageTable,
         };
-        let index = self.reserve_entry();
+        let reserved = self.reserve_entry();
         let color = self.next_color();
+        let watches_writes = self.watches_writes();
         {
             let mut frame =
                 manager.take_frame(self.token(), reservation, color, Want::Zeroed, usage);
@@ -35,15 +36,14 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             frame.insert(FrameFlags::MODIFIED);
             frame.entry().set_original(P::Paging::demand_zero(protection));
             frame.entry().set_container(target.entry.table, target.entry.slot);
-            frame.add_mapping();
-            frame.entry().set_u1(index);
-            let dirtiness =
-                if protection.is_writable() { Dirtiness::Dirty } else { Dirtiness::Clean };
+            frame.map_first(reserved.index());
+            let dirty = protection.is_writable() && !watches_writes;
+            let dirtiness = if dirty { Dirtiness::Dirty } else { Dirtiness::Clean };
             let valid = target.valid_word::<P>(frame.pfn(), protection, dirtiness);
             manager.store_software(target.entry, word, valid);
         }
         manager.entry(target.entry.table).add_share(1);
-        self.fill_direct(index, target.va);
+        reserved.fill(target.va);
         if target.kind == TargetKind::Page {
             self.count_private(Pages::new(1), Pages::new(0));
         }

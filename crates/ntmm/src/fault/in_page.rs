@@ -23,23 +23,33 @@ use crate::transfer::{LastHolder, Progress, TransferId};
 const HOLDS: usize = 4;
 
 /// The reads an operation waits for or has waited for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Holds {
     reads: ArrayVec<TransferId, HOLDS>,
     waited: Waited,
 }
 
 /// Whether the operation had to wait for a read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waited {
-    #[default]
     No,
     Yes,
 }
 
 impl Holds {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self { reads: ArrayVec::new_const(), waited: Waited::No }
+    }
+
     /// Looks at the reads held: waits for one that is in flight, fails when one failed.
+    #[inline]
     pub(crate) fn check<P: Platform>(&self, manager: &Manager<P>) -> Result<(), Pause> {
+        if self.reads.is_empty() { Ok(()) } else { self.check_reads(manager) }
+    }
+
+    #[inline(never)]
+    fn check_reads<P: Platform>(&self, manager: &Manager<P>) -> Result<(), Pause> {
         for &read in &self.reads {
             match manager.read_progress(read) {
                 Progress::InFlight => return Err(read.wait().into()),
@@ -51,6 +61,7 @@ impl Holds {
     }
 
     /// How the fault counts: as a page-file fault when it had to wait for a read.
+    #[inline]
     pub(crate) fn finished(&self, kind: FaultKind) -> FaultKind {
         match self.waited {
             Waited::Yes => FaultKind::PageFile,
@@ -59,6 +70,7 @@ impl Holds {
     }
 
     /// Deals with what blocked a step, with no lock held. None: step again at once.
+    #[inline(never)]
     pub(crate) fn absorb<P: Platform>(
         &mut self,
         manager: &Manager<P>,
@@ -91,10 +103,15 @@ impl Holds {
     }
 
     /// Lets go of all reads.
+    #[inline]
     pub(crate) fn release<P: Platform>(&mut self, manager: &Manager<P>) {
-        if self.reads.is_empty() {
-            return;
+        if !self.reads.is_empty() {
+            self.release_reads(manager);
         }
+    }
+
+    #[inline(never)]
+    fn release_reads<P: Platform>(&mut self, manager: &Manager<P>) {
         let mut entry = manager.enter();
         for read in self.reads.drain(..) {
             if manager.unhold_read(entry.token(), read) == LastHolder::Yes {

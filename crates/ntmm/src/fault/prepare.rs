@@ -16,14 +16,22 @@ use crate::working_set::replace::Room;
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Reserves frames and working-set entries for up to `pages` pages that are to become valid
     /// on the way to `va`, by replacing or by growing the set. The tables of `va` stay.
+    #[inline(always)]
     pub(crate) fn prepare(&mut self, va: Va, pages: u32) -> Result<PageReservation<'m, P>, Pause> {
-        let manager = self.manager();
         if self.room_for(pages) == Room::Replace {
             self.replace(va, pages)?;
         }
-        let grow = u32::from(self.free_entries() < pages);
-        let mut reservation = manager.reserve_pages(pages + grow)?;
-        if grow > 0 && !self.grow_list(&mut reservation) {
+        if self.free_entries() < pages {
+            return self.prepare_growing(va, pages);
+        }
+        Ok(self.manager().reserve_pages(pages)?)
+    }
+
+    /// As [`prepare`](Self::prepare), when the list has too few free entries.
+    #[cold]
+    fn prepare_growing(&mut self, va: Va, pages: u32) -> Result<PageReservation<'m, P>, Pause> {
+        let mut reservation = self.manager().reserve_pages(pages + 1)?;
+        if !self.grow_list(&mut reservation) {
             self.replace(va, pages)?;
             if self.free_entries() < pages {
                 return Err(NtStatus::NO_MEMORY.into());
@@ -32,6 +40,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         Ok(reservation)
     }
 
+    #[cold]
     fn replace(&mut self, va: Va, pages: u32) -> Result<(), Wait> {
         let mut batch = self.manager().begin_flush(self.space())?;
         for _ in 0..pages {
@@ -54,13 +63,13 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     ) -> Result<(), Blocked> {
         let mut reservation = self.prepare(va, 1)?;
         let target = Target::table::<P::Paging>(entry, va, level);
-        self.resolve(target, Protection::EXECUTE_READWRITE, &mut reservation, holds)?;
-        Ok(())
+        self.resolve_table(target, &mut reservation, holds)
     }
 
     /// Makes the tables on the way to `va` valid and returns the entry of its page. Before a
     /// table is made that has never existed, `may_create` is asked. The reservation made on the
     /// way covers the page too.
+    #[inline(never)]
     pub(crate) fn descend(
         &mut self,
         va: Va,
@@ -82,8 +91,20 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 none => none.insert(self.prepare(va, level.number())?),
             };
             let target = Target::table::<P::Paging>(entry, va, level);
-            self.resolve(target, Protection::EXECUTE_READWRITE, reserved, holds)?;
+            self.resolve_table(target, reserved, holds)?;
         }
+    }
+
+    #[inline(never)]
+    fn resolve_table(
+        &mut self,
+        target: Target,
+        reservation: &mut PageReservation<'m, P>,
+        holds: &mut Holds,
+    ) -> Result<(), Blocked> {
+        let word = self.manager().load_entry(target.entry);
+        self.resolve(target, word, Protection::EXECUTE_READWRITE, reservation, holds)?;
+        Ok(())
     }
 
     /// Counts pages the space has in memory or in paging files.

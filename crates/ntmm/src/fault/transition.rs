@@ -21,7 +21,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let manager = self.manager();
         let pfn = P::Paging::transition_pfn(word);
         let protection = P::Paging::software_protection(word);
-        let index = self.reserve_entry();
+        let reserved = self.reserve_entry();
+        let watches_writes = self.watches_writes();
         let blocked = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             if manager.load_entry(target.entry) != word {
@@ -42,9 +43,9 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                     _ => {}
                 }
                 frame.set_location(PageLocation::Active);
-                frame.entry().set_u1_and_share(index, 0);
-                frame.add_mapping();
-                let dirty = frame.has(FrameFlags::MODIFIED) && protection.is_writable();
+                frame.map_first(reserved.index());
+                let dirty =
+                    frame.has(FrameFlags::MODIFIED) && protection.is_writable() && !watches_writes;
                 let dirtiness = if dirty { Dirtiness::Dirty } else { Dirtiness::Clean };
                 let valid = target.valid_word::<P>(pfn, protection, dirtiness);
                 manager.store_software(target.entry, word, valid);
@@ -52,14 +53,13 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             }
         };
         if let Some(blocked) = blocked {
-            self.release_entry(index);
+            self.release_entry(reserved.index());
             return Err(blocked);
         }
-        self.fill_direct(index, target.va);
+        reserved.fill(target.va);
         // A table that has just been read does not know how many entries it has.
-        let entry = manager.entry(pfn);
-        if target.kind == TargetKind::Table && entry.used_entries() == 0 {
-            entry.set_used_entries(manager.count_used_entries(pfn));
+        if target.kind == TargetKind::Table && manager.entry(pfn).used_entries() == 0 {
+            manager.entry(pfn).set_used_entries(manager.count_used_entries(pfn));
         }
         Ok(FaultKind::Transition)
     }

@@ -36,7 +36,7 @@
 
 use ntmm_pte::{Pfn, Slot};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
-use ntmm_sync::frame::{FrameWords, WordIndex};
+use ntmm_sync::frame::FrameWords;
 use ntmm_sync::lock::BitLock;
 use ntmm_sync::record::View;
 
@@ -276,14 +276,14 @@ pub(crate) const NO_FRAME: u32 = u32::MAX;
 
 /// An entry of the PFN database, where it lies.
 #[derive(Clone, Copy, Debug)]
-pub struct PfnEntry<'a>(View<'a>);
+pub struct PfnEntry<'a>(View<'a, ENTRY_WORDS>);
 
 impl<'a> PfnEntry<'a> {
     /// The entry number `index` (below [`ENTRIES_PER_FRAME`]) of a frame of the database.
     #[inline]
     #[must_use]
-    pub const fn new(frame: &'a FrameWords, index: usize) -> Self {
-        Self(View::new(frame, WordIndex::wrapping(index * ENTRY_WORDS)))
+    pub fn new(frame: &'a FrameWords, index: usize) -> Self {
+        Self(View::new(frame, index))
     }
 
     /// Word 0, where the lock is.
@@ -339,6 +339,15 @@ impl<'a> PfnEntry<'a> {
     #[inline]
     pub(crate) fn drop_share(&self) -> u32 {
         let old = self.0.word(2).fetch_sub(1 << 32, Ordering::AcqRel);
+        ((old >> 32) as u32).wrapping_sub(1)
+    }
+
+    /// Takes one from the share count and clears u1; returns the new count. The lock is held, so
+    /// u1 stays as it is meanwhile.
+    #[inline]
+    pub(crate) fn drop_share_and_u1(&self) -> u32 {
+        let gone = (1 << 32) | u64::from(self.u1());
+        let old = self.0.word(2).fetch_sub(gone, Ordering::AcqRel);
         ((old >> 32) as u32).wrapping_sub(1)
     }
 

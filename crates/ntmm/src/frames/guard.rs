@@ -136,6 +136,13 @@ impl<'m, 't, P: Platform> FrameGuard<'m, 't, P> {
         }
     }
 
+    /// Gives a frame that no other entry names its first mapping, with the reference that this
+    /// brings, and its u1.
+    pub(crate) fn map_first(&mut self, u1: u32) {
+        self.entry.set_u1_and_share(u1, 1);
+        self.add_reference();
+    }
+
     /// Adds a mapping; the first one brings a reference of its own.
     pub(crate) fn add_mapping(&mut self) {
         if self.entry.add_share(1) == 1 {

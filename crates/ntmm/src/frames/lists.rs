@@ -13,7 +13,7 @@ use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::level::{self, Level, Outside, Token};
 use ntmm_sync::lock::WordLock;
 
-use super::entry::{FrameFlags, Links, NO_FRAME, PageLocation};
+use super::entry::{FrameFlags, Links, NO_FRAME, PageLocation, PfnEntry};
 use super::guard::FrameGuard;
 use crate::manager::Manager;
 use crate::platform::{Engine, Platform};
@@ -85,6 +85,7 @@ impl PageLists {
         self.chain(location).map_or(0, |chain| chain.total.load(Ordering::Acquire) as u32)
     }
 
+    #[inline]
     fn lock(&self, location: PageLocation) -> &WordLock {
         let [free, standby, modified, no_write, bad] = &self.locks;
         match location {
@@ -126,6 +127,7 @@ pub(crate) enum Position {
 
 impl<P: Platform> Manager<P> {
     /// Locks the list of `location`.
+    #[inline]
     pub(super) fn lock_list<'m, 't, L: Level + Outside<level::List>>(
         &'m self,
         token: &'t mut Token<'_, L>,
@@ -137,13 +139,14 @@ impl<P: Platform> Manager<P> {
         ListGuard { lock, _token: token.descend() }
     }
 
-    fn link(&self, chain: Chain<'_>, pfn: Pfn, position: Position) {
+    #[inline]
+    fn link(&self, chain: Chain<'_>, pfn: Pfn, entry: PfnEntry<'_>, position: Position) {
         let links = chain.links;
         let (first, last) = chain.ends();
         let own = pfn.get();
         match position {
             Position::Head => {
-                self.entry(pfn).set_links(links, first, NO_FRAME);
+                entry.set_links(links, first, NO_FRAME);
                 if first == NO_FRAME {
                     chain.set_ends(own, own);
                 } else {
@@ -153,7 +156,7 @@ impl<P: Platform> Manager<P> {
                 }
             }
             Position::Tail => {
-                self.entry(pfn).set_links(links, NO_FRAME, last);
+                entry.set_links(links, NO_FRAME, last);
                 if last == NO_FRAME {
                     chain.set_ends(own, own);
                 } else {
@@ -166,23 +169,22 @@ impl<P: Platform> Manager<P> {
         chain.total.store(chain.total.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    fn unlink(&self, chain: Chain<'_>, pfn: Pfn) {
+    #[inline]
+    fn unlink(&self, chain: Chain<'_>, entry: PfnEntry<'_>) {
         let links = chain.links;
-        let (forward, backward) = self.entry(pfn).links(links);
-        let (mut first, mut last) = chain.ends();
+        let (forward, backward) = entry.links(links);
         if backward == NO_FRAME {
-            first = forward;
+            chain.set_ends(forward, chain.ends().1);
         } else {
             let neighbour = self.entry(Pfn::new(backward));
             neighbour.set_links(links, forward, neighbour.links(links).1);
         }
         if forward == NO_FRAME {
-            last = backward;
+            chain.set_ends(chain.ends().0, backward);
         } else {
             let neighbour = self.entry(Pfn::new(forward));
             neighbour.set_links(links, neighbour.links(links).0, backward);
         }
-        chain.set_ends(first, last);
         chain.total.store(chain.total.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);
     }
 
@@ -193,16 +195,24 @@ impl<P: Platform> Manager<P> {
 
     /// Unlinks a frame from its list and colour list. The list's lock is held; the counts of
     /// available pages are the caller's.
-    pub(super) fn unlink_all(&self, _list: &ListGuard<'_, '_>, location: PageLocation, pfn: Pfn) {
+    #[inline]
+    pub(super) fn unlink_all(
+        &self,
+        _list: &ListGuard<'_, '_>,
+        location: PageLocation,
+        pfn: Pfn,
+        entry: PfnEntry<'_>,
+    ) {
         if let Some(chain) = self.lists.chain(location) {
-            self.unlink(chain, pfn);
+            self.unlink(chain, entry);
         }
         if let Some(chain) = self.color_chain(location, pfn) {
-            self.unlink(chain, pfn);
+            self.unlink(chain, entry);
         }
     }
 
     /// Puts a frame with no references on a list (MiInsertPageInList).
+    #[inline]
     pub(crate) fn insert_on_list(
         &self,
         frame: &mut FrameGuard<'_, '_, P>,
@@ -221,20 +231,21 @@ impl<P: Platform> Manager<P> {
     }
 
     /// Puts a frame on a list without counting it as available: the caller accounts for it.
+    #[inline]
     pub(super) fn link_on_list(
         &self,
         frame: &mut FrameGuard<'_, '_, P>,
         location: PageLocation,
         position: Position,
     ) {
-        let pfn = frame.pfn();
+        let (pfn, entry) = (frame.pfn(), frame.entry());
         frame.set_location(location);
         let _list = self.lock_list(frame.token(), location);
         if let Some(chain) = self.lists.chain(location) {
-            self.link(chain, pfn, position);
+            self.link(chain, pfn, entry, position);
         }
         if let Some(chain) = self.color_chain(location, pfn) {
-            self.link(chain, pfn, position);
+            self.link(chain, pfn, entry, position);
         }
     }
 
@@ -242,9 +253,9 @@ impl<P: Platform> Manager<P> {
     /// (MiUnlinkPageFromList). Frames on lists of available pages leave through
     /// [`take`](super::take), which accounts for them.
     pub(crate) fn unlink_modified(&self, frame: &mut FrameGuard<'_, '_, P>) {
-        let (pfn, location) = (frame.pfn(), frame.location());
+        let (pfn, entry, location) = (frame.pfn(), frame.entry(), frame.location());
         let list = self.lock_list(frame.token(), location);
-        self.unlink_all(&list, location, pfn);
+        self.unlink_all(&list, location, pfn, entry);
     }
 
     /// Drops a reference; with the last one the frame goes where its flags say
@@ -272,8 +283,11 @@ impl<P: Platform> Manager<P> {
     pub(crate) fn free_frame(&self, frame: &mut FrameGuard<'_, '_, P>) {
         let bad = frame.is_to_leave();
         frame.end();
-        let location = if bad { PageLocation::Bad } else { PageLocation::Free };
-        self.insert_on_list(frame, location, Position::Tail);
+        if bad {
+            self.insert_on_list(frame, PageLocation::Bad, Position::Tail);
+        } else {
+            self.insert_on_list(frame, PageLocation::Free, Position::Tail);
+        }
     }
 
     /// Moves what may be written by now from the modified-no-write list to the modified list

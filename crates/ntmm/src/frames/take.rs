@@ -12,7 +12,7 @@ use ntmm_sync::level::{self, Level, Outside, Token};
 
 use super::available::PageReservation;
 use super::colors::Color;
-use super::entry::{FrameState, FrameUse, LOCK, PageLocation};
+use super::entry::{FrameState, FrameUse, LOCK, PageLocation, PfnEntry};
 use super::guard::FrameGuard;
 use super::lists::{Chain, Position, WRONG_STATE};
 use crate::manager::Manager;
@@ -35,27 +35,8 @@ pub(crate) enum Contents {
     Unknown,
 }
 
-#[derive(Clone, Copy)]
-enum Source {
-    Colored(PageLocation),
-    Global(PageLocation),
-}
-
-const ZEROED_FIRST: [Source; 5] = [
-    Source::Colored(PageLocation::Zeroed),
-    Source::Global(PageLocation::Zeroed),
-    Source::Colored(PageLocation::Free),
-    Source::Global(PageLocation::Free),
-    Source::Global(PageLocation::Standby),
-];
-
-const FREE_FIRST: [Source; 5] = [
-    Source::Colored(PageLocation::Free),
-    Source::Colored(PageLocation::Zeroed),
-    Source::Global(PageLocation::Free),
-    Source::Global(PageLocation::Zeroed),
-    Source::Global(PageLocation::Standby),
-];
+/// The head of a chain, locked but not unlinked yet.
+type Head<'m> = (Pfn, PfnEntry<'m>, FrameState);
 
 impl<P: Platform> Manager<P> {
     /// Takes a frame for `usage`, by preference of `color`, out of `reservation`. The frame
@@ -69,20 +50,17 @@ impl<P: Platform> Manager<P> {
         want: Want,
         usage: FrameUse,
     ) -> FrameGuard<'m, 't, P> {
-        let sources = match want {
-            Want::Zeroed => ZEROED_FIRST,
-            Want::Any => FREE_FIRST,
-        };
-        let (pfn, state) = loop {
-            let taken = sources
-                .into_iter()
-                .find_map(|source| self.try_take(token, reservation, source, color));
-            match taken {
-                Some(taken) => break taken,
-                None => self.platform().relax(),
+        let (pfn, entry, state) = loop {
+            if let Some(taken) = self.unlink_unused(token, want, color) {
+                break taken;
             }
+            if let Some(taken) = self.unlink_first(token, PageLocation::Standby) {
+                break taken;
+            }
+            self.platform().relax();
         };
-        let mut frame = FrameGuard::adopt(self, pfn, self.entry(pfn), state, token.descend());
+        reservation.consume();
+        let mut frame = FrameGuard::adopt(self, pfn, entry, state, token.descend());
         let contents = match frame.location() {
             PageLocation::Zeroed => Contents::Zeroes,
             PageLocation::Standby => {
@@ -106,18 +84,18 @@ impl<P: Platform> Manager<P> {
         frame: &mut FrameGuard<'_, '_, P>,
         reservation: &mut PageReservation<'_, P>,
     ) {
-        let pfn = frame.pfn();
+        let (pfn, entry) = (frame.pfn(), frame.entry());
         let list = self.lock_list(frame.token(), PageLocation::Standby);
-        self.unlink_all(&list, PageLocation::Standby, pfn);
+        self.unlink_all(&list, PageLocation::Standby, pfn, entry);
         reservation.consume();
     }
 
     /// Turns a standby frame whose page is being deleted into a free one. It stays available.
     pub(crate) fn free_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
-        let pfn = frame.pfn();
+        let (pfn, entry) = (frame.pfn(), frame.entry());
         {
             let list = self.lock_list(frame.token(), PageLocation::Standby);
-            self.unlink_all(&list, PageLocation::Standby, pfn);
+            self.unlink_all(&list, PageLocation::Standby, pfn, entry);
         }
         self.release_original_slot(frame);
         if frame.is_to_leave() {
@@ -139,44 +117,60 @@ impl<P: Platform> Manager<P> {
     where
         L: Level + Outside<level::Frame> + Outside<level::List>,
     {
-        let free = Source::Global(PageLocation::Free);
-        let (pfn, state) = self.try_unlink(token, free, self.colors.wrapping(0))?;
-        let mut frame = FrameGuard::adopt(self, pfn, self.entry(pfn), state, token.descend());
+        let (pfn, entry, state) = self.unlink_first(token, PageLocation::Free)?;
+        let mut frame = FrameGuard::adopt(self, pfn, entry, state, token.descend());
         frame.begin(FrameUse::None);
         Some(frame)
     }
 
-    fn try_take<L: Level + Outside<level::List>>(
+    /// Unlinks the first unused frame that serves `want`, by preference of `color`, and locks
+    /// it, without counting it as taken.
+    #[inline]
+    fn unlink_unused<L: Level + Outside<level::List>>(
         &self,
         token: &mut Token<'_, L>,
-        reservation: &mut PageReservation<'_, P>,
-        source: Source,
+        want: Want,
         color: Color,
-    ) -> Option<(Pfn, FrameState)> {
-        let taken = self.try_unlink(token, source, color)?;
-        reservation.consume();
-        Some(taken)
+    ) -> Option<Head<'_>> {
+        use PageLocation::{Free, Zeroed};
+        let head = |location, chain: Option<_>| Some((location, self.lock_head(chain?)?));
+        let colored = |location| head(location, self.chain_of_color(location, color));
+        let any = |location| head(location, self.lists.chain(location));
+        // The zeroed and the free list have one lock.
+        let list = self.lock_list(token, Free);
+        let (location, (pfn, entry, state)) = match want {
+            Want::Zeroed => colored(Zeroed)
+                .or_else(|| any(Zeroed))
+                .or_else(|| colored(Free))
+                .or_else(|| any(Free))?,
+            Want::Any => colored(Free)
+                .or_else(|| colored(Zeroed))
+                .or_else(|| any(Free))
+                .or_else(|| any(Zeroed))?,
+        };
+        self.unlink_all(&list, location, pfn, entry);
+        Some((pfn, entry, state))
     }
 
-    /// Unlinks the first frame of a source and locks it, without counting it as taken.
-    fn try_unlink<L: Level + Outside<level::List>>(
+    /// Unlinks the first frame of a list and locks it, without counting it as taken.
+    fn unlink_first<L: Level + Outside<level::List>>(
         &self,
         token: &mut Token<'_, L>,
-        source: Source,
-        color: Color,
-    ) -> Option<(Pfn, FrameState)> {
-        let (location, chain) = match source {
-            Source::Colored(location) => (location, self.chain_of_color(location, color)?),
-            Source::Global(location) => (location, self.lists.chain(location)?),
-        };
-        if self.lists.total(location) == 0 {
-            return None;
-        }
+        location: PageLocation,
+    ) -> Option<Head<'_>> {
         let list = self.lock_list(token, location);
-        let pfn = Chain::first(chain)?;
-        let word = LOCK.try_acquire(self.entry(pfn).state_word())?;
-        self.unlink_all(&list, location, pfn);
-        Some((pfn, FrameState::from_word(word)))
+        let (pfn, entry, state) = self.lock_head(self.lists.chain(location)?)?;
+        self.unlink_all(&list, location, pfn, entry);
+        Some((pfn, entry, state))
+    }
+
+    /// Locks the first frame of a chain; none when there is none or somebody else has locked it.
+    #[inline]
+    fn lock_head(&self, chain: Chain<'_>) -> Option<Head<'_>> {
+        let pfn = chain.first()?;
+        let entry = self.entry(pfn);
+        let word = LOCK.try_acquire(entry.state_word())?;
+        Some((pfn, entry, FrameState::from_word(word)))
     }
 
     /// Gives the entry that names a standby frame its original contents back: the page leaves

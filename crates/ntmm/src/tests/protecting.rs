@@ -162,7 +162,7 @@ in_every_mode! {
         assert_eq!(protect(va, 1, Protection::WRITECOPY), wrong);
         assert_eq!(protect(va, 1, Protection::DECOMMIT), wrong);
         assert_eq!(protect(va, 0, read_only), Err(NtStatus::INVALID_PARAMETER_3));
-        let last = M::HIGHEST_VAD_ADDRESS.page_base();
+        let last = M::HIGHEST_USER_ADDRESS.page_base();
         assert_eq!(protect(last, 2, read_only), Err(NtStatus::INVALID_PARAMETER_3));
         assert_eq!(protect(page_at(last, 1), 1, read_only), Err(NtStatus::INVALID_PARAMETER_2));
         assert_eq!(host.query(space, va).protection, Some(RW), "not even the first page");

@@ -20,7 +20,7 @@ fn grow<M: PagingMode>(host: &Host<M>, space: AddressSpaceId) -> bool {
 
 /// Gives the page at `va`, which need not exist, an entry that is not direct.
 fn insert<M: PagingMode>(set: &mut WorkingSetGuard<'_, '_, Machine<M>>, va: Va) -> u32 {
-    let index = set.reserve_entry();
+    let index = set.reserve_entry().index();
     set.set_entry(index, WorkingSetEntry::indirect(va.vpn()));
     set.header().set_non_direct(set.header().non_direct() + 1);
     set.hash_insert(index);
@@ -70,7 +70,7 @@ in_every_mode! {
         assert!(grow(&host, space));
         host.locked(space, |set| {
             insert(set, Va::new(0x10_0000));
-            let index = set.reserve_entry();
+            let index = set.reserve_entry().index();
             set.release_entry(index);
             assert_eq!(set.header().non_direct(), 1);
         });

@@ -56,7 +56,9 @@ pub use check::TreeDefect;
 pub use gap::GapRequest;
 pub use insert::InsertError;
 pub use node::NodeHeader;
-pub use record::{Commitment, ProtectionChange, Vad, VadAttributes, VadKind, VadRecord};
+pub use record::{
+    Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind, VadRecord,
+};
 pub use remove::ResizeError;
 
 use node::{Inner, InnerShape, Leaf, LeafShape, Node, Shape, Summary};
@@ -181,14 +183,14 @@ impl<F: Fanout> VadTree<F> {
         Some((leaf, leaf.floor(vpn)?))
     }
 
-    /// The first descriptor that ends at `vpn` or after.
-    fn ceiling(&self, frames: &impl NodeFrames, vpn: u64) -> Option<Vad> {
+    /// The leaf and row of the first descriptor that ends at `vpn` or after.
+    fn ceiling<'a>(&self, frames: &'a impl NodeFrames, vpn: u64) -> Option<(Leaf<'a>, usize)> {
         fn row<S: Shape>(node: Node<'_, S>, vpn: u64) -> Option<usize> {
             let row = node.ceiling(vpn);
             (row < node.len()).then_some(row)
         }
         let leaf = self.leaf(frames, |inner| row(inner, vpn))?;
-        Some(leaf.vad(row(leaf, vpn)?))
+        Some((leaf, row(leaf, vpn)?))
     }
 
     /// The descriptor of the page `vpn`: NT's `MiLocateAddress`.
@@ -202,14 +204,40 @@ impl<F: Fanout> VadTree<F> {
     /// The first descriptor with a page in `start..=end`: NT's `MiCheckForConflictingVad`.
     #[must_use]
     pub fn first_overlap(&self, frames: &impl NodeFrames, start: Vpn, end: Vpn) -> Option<Vad> {
-        self.ceiling(frames, start.get()).filter(|vad| vad.start <= end)
+        let (leaf, row) = self.ceiling(frames, start.get())?;
+        (leaf.start(row) <= end.get()).then(|| leaf.vad(row))
     }
 
     /// The first descriptor that starts at `vpn` or after: NT's `MiGetNextVad`.
     #[must_use]
     pub fn next_at_or_after(&self, frames: &impl NodeFrames, vpn: Vpn) -> Option<Vad> {
-        let vad = self.ceiling(frames, vpn.get())?;
-        if vad.start >= vpn { Some(vad) } else { self.ceiling(frames, vad.end.get() + 1) }
+        let (mut leaf, mut row) = self.ceiling(frames, vpn.get())?;
+        if leaf.start(row) < vpn.get() {
+            (leaf, row) = self.ceiling(frames, leaf.end(row) + 1)?;
+        }
+        Some(leaf.vad(row))
+    }
+
+    /// The end of the last descriptor before `start` and the start of the first one after `end`.
+    /// There is none between the two.
+    #[must_use]
+    pub fn neighbours(
+        &self,
+        frames: &impl NodeFrames,
+        start: Vpn,
+        end: Vpn,
+    ) -> (Option<Vpn>, Option<Vpn>) {
+        let before = start.get().checked_sub(1).and_then(|last| self.floor(frames, last));
+        let after = match before {
+            Some((leaf, row)) if row + 1 < leaf.len() => Some((leaf, row + 1)),
+            Some(_) if self.height == 1 => None,
+            // The next one, if any, is in another leaf or the first of all.
+            _ => self.ceiling(frames, end.get() + 1),
+        };
+        (
+            before.map(|(leaf, row)| Vpn::new(leaf.end(row))),
+            after.map(|(leaf, row)| Vpn::new(leaf.start(row))),
+        )
     }
 
     /// The last descriptor that starts before `vpn`: NT's `MiGetPreviousVad`.
@@ -243,6 +271,7 @@ impl<F: Fanout> VadTree<F> {
 
     /// Changes what the descriptor that starts at `start` says of its range, and returns it
     /// changed; none when there is no such descriptor.
+    #[inline]
     pub fn update(
         &mut self,
         frames: &impl NodeFrames,
@@ -250,12 +279,13 @@ impl<F: Fanout> VadTree<F> {
         change: impl FnOnce(&mut VadAttributes),
     ) -> Option<Vad> {
         let (leaf, row) = self.floor(frames, start.get())?;
-        let mut vad = leaf.vad(row);
-        if vad.start != start {
+        if leaf.start(row) != start.get() {
             return None;
         }
-        change(&mut vad.attributes);
-        leaf.record(row).encode(&vad.attributes);
+        let record = leaf.record(row);
+        let mut attributes = record.decode();
+        change(&mut attributes);
+        record.encode(&attributes);
         Some(leaf.vad(row))
     }
 }
@@ -278,9 +308,9 @@ impl<N: NodeFrames, F: Fanout> Iterator for Vads<'_, N, F> {
     type Item = Vad;
 
     fn next(&mut self) -> Option<Vad> {
-        let vad = self.tree.ceiling(self.frames, self.from)?;
-        self.from = vad.end.get() + 1;
-        Some(vad)
+        let (leaf, row) = self.tree.ceiling(self.frames, self.from)?;
+        self.from = leaf.end(row) + 1;
+        Some(leaf.vad(row))
     }
 }
 

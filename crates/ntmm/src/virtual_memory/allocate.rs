@@ -1,12 +1,13 @@
 //! Reserve and commit (NtAllocateVirtualMemory, spec 7.4, 7.5; API 3).
 
+use ntmm_pte::mode::LOWEST_USER_ADDRESS;
 use ntmm_pte::{
     ALLOCATION_GRANULARITY, Bytes, PAGE_SIZE, Pages, PagingMode, Protection, PteWord, Va, Vpn,
 };
 
-use super::Stages;
 use super::protect::change_protection;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
+use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
@@ -15,7 +16,7 @@ use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::vad::tree::GapRequest;
-use crate::vad::{Commitment, ProtectionChange, Vad, VadAttributes, VadKind};
+use crate::vad::{Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// What is to be done with the range.
@@ -39,6 +40,95 @@ pub enum Placement {
     Lowest,
     /// Into the highest hole that fits (MEM_TOP_DOWN).
     Highest,
+    /// As [`Placement::At`], and also in the 64 KiB at address zero, which systems before
+    /// Windows 8 let a program have.
+    AtAny(Va),
+    /// Into a hole within bounds.
+    Within(Window),
+    /// In place of the placeholder that these pages, rounded outwards, are the whole of
+    /// (MEM_REPLACE_PLACEHOLDER).
+    Replacing(Va),
+}
+
+/// Bounds for an allocation whose address the manager chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// No byte lies below this; raised to the lowest user address.
+    pub lowest: Va,
+    /// No byte lies above this; lowered to the highest address of an allocation.
+    pub highest: Va,
+    /// What the start is a multiple of: a power of two, raised to 64 KiB.
+    pub alignment: Bytes,
+    /// Which of the holes that fit.
+    pub direction: Direction,
+}
+
+/// Which of the holes that fit is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The lowest.
+    Up,
+    /// The highest.
+    Down,
+}
+
+impl Window {
+    /// All of user space.
+    const fn everywhere<M: PagingMode>(direction: Direction) -> Self {
+        Self {
+            lowest: LOWEST_USER_ADDRESS,
+            highest: M::HIGHEST_VAD_ADDRESS,
+            alignment: Bytes::new(ALLOCATION_GRANULARITY),
+            direction,
+        }
+    }
+
+    /// The hole for `pages` pages.
+    fn find<P: Platform>(
+        self,
+        set: &WorkingSetGuard<'_, '_, P>,
+        pages: Pages,
+    ) -> Result<Vpn, NtStatus> {
+        // The last page must lie inside as a whole.
+        let end = Va::new(self.highest.min(P::Paging::HIGHEST_VAD_ADDRESS).get() + 1);
+        let low = self.lowest.max(LOWEST_USER_ADDRESS).get().div_ceil(PAGE_SIZE);
+        let high = end.vpn().checked_sub(Pages::ONE).filter(|high| high.get() >= low);
+        let request = GapRequest {
+            pages,
+            alignment: Pages::new(self.alignment.get().max(ALLOCATION_GRANULARITY) / PAGE_SIZE),
+            low: Vpn::new(low),
+            high: high.ok_or(NtStatus::NO_MEMORY)?,
+        };
+        let (tree, nodes) = (set.vads(), set.manager().nodes());
+        let gap = match self.direction {
+            Direction::Up => tree.lowest_gap(&nodes, request),
+            Direction::Down => tree.highest_gap(&nodes, request),
+        };
+        gap.ok_or(NtStatus::NO_MEMORY)
+    }
+}
+
+/// What address space is reserved for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryUse {
+    /// Memory of the program.
+    Ordinary,
+    /// The same, and which of its pages are written is recorded (MEM_WRITE_WATCH).
+    WriteWatch,
+    /// A window for physical pages of the program (MEM_PHYSICAL).
+    AddressWindow,
+    /// To be replaced by an allocation later (MEM_RESERVE_PLACEHOLDER).
+    Placeholder,
+}
+
+impl MemoryUse {
+    const fn vad_kind(self) -> VadKind {
+        match self {
+            Self::Ordinary | Self::Placeholder => VadKind::Private,
+            Self::WriteWatch => VadKind::WriteWatch,
+            Self::AddressWindow => VadKind::AddressWindow,
+        }
+    }
 }
 
 /// A range of whole pages.
@@ -62,11 +152,12 @@ impl Region {
 #[derive(Debug)]
 #[must_use]
 pub struct Allocate {
-    space: AddressSpaceId,
+    call: Call,
     placement: Placement,
     size: Bytes,
     kind: AllocationType,
     protection: Protection,
+    usage: MemoryUse,
     stage: Stage,
 }
 
@@ -75,22 +166,9 @@ enum Stage {
     /// Parameters not checked yet.
     Start,
     /// Address creation is owned; the pages of the range that lack a charge are counted.
-    Counting {
-        walk: RangeWalk,
-        vad: Vad,
-        start: Vpn,
-        end: Vpn,
-        uncommitted: u64,
-    },
+    Counting { walk: RangeWalk, vad: Vad, start: Vpn, end: Vpn, uncommitted: u64 },
     /// They are charged; entries are written.
-    Committing {
-        walk: RangeWalk,
-        vad: Vad,
-        start: Vpn,
-        end: Vpn,
-        charged: u64,
-    },
-    Finished,
+    Committing { walk: RangeWalk, vad: Vad, start: Vpn, end: Vpn, charged: u64 },
 }
 
 impl Allocate {
@@ -102,14 +180,24 @@ impl Allocate {
         kind: AllocationType,
         protection: Protection,
     ) -> Self {
-        Self { space, placement, size, kind, protection, stage: Stage::Start }
+        let call = Call::new(space);
+        let usage = MemoryUse::Ordinary;
+        Self { call, placement, size, kind, protection, usage, stage: Stage::Start }
     }
 
-    /// First and last page of an explicit range, rounded to `unit` at its start.
+    /// The same, with the address space reserved for `usage`.
+    pub const fn of(mut self, usage: MemoryUse) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    /// First and last page of an explicit range, rounded to `unit` at its start, which is at
+    /// least `lowest`.
     fn explicit_range<M: PagingMode>(
         base: Va,
         size: Bytes,
         unit: u64,
+        lowest: Va,
     ) -> Result<(Vpn, Vpn), NtStatus> {
         if base > M::HIGHEST_VAD_ADDRESS {
             return Err(NtStatus::INVALID_PARAMETER_2);
@@ -120,94 +208,161 @@ impl Allocate {
             .filter(|&last| last <= M::HIGHEST_VAD_ADDRESS)
             .ok_or(NtStatus::INVALID_PARAMETER_4)?;
         let start = Va::new(base.get() & !(unit - 1));
-        if start < ntmm_pte::mode::LOWEST_USER_ADDRESS {
+        if start < lowest {
             return Err(NtStatus::INVALID_PARAMETER_2);
         }
         Ok((start.vpn(), last.vpn()))
     }
 
-    /// Checks the parameters and reserves; none when pages of an existing allocation are to be
-    /// committed, which takes further stages.
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Option<Region>, Pause> {
-        if self.size.is_zero() {
-            return Err(NtStatus::INVALID_PARAMETER_4.into());
-        }
-        if self.protection.is_write_copy() || self.protection.is_decommitted() {
-            return Err(NtStatus::INVALID_PAGE_PROTECTION.into());
-        }
-        let mut entry = manager.enter();
-        let mut set = manager.lock_live_space(entry.token(), self.space)?;
-        let (AllocationType::Commit, Placement::At(base)) = (self.kind, self.placement) else {
-            set.own_address_creation()?;
-            let outcome = self.reserve(&mut set);
-            set.disown_address_creation();
-            return outcome.map(Some);
+    /// Reserves; none when pages of an existing allocation are to be committed, which takes
+    /// further stages.
+    fn start<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+    ) -> Result<Option<Region>, Pause> {
+        let (base, lowest) = match (self.kind, self.placement) {
+            (_, Placement::Replacing(base)) => return self.replace(set, base).map(Some),
+            (AllocationType::Commit, Placement::At(base)) => (base, LOWEST_USER_ADDRESS),
+            (AllocationType::Commit, Placement::AtAny(base)) => (base, Va::new(0)),
+            _ => return self.reserve(set).map(Some),
         };
-        let (start, end) = Self::explicit_range::<P::Paging>(base, self.size, PAGE_SIZE)?;
-        set.own_address_creation()?;
-        let inside = |vad: &Vad| vad.end >= end && vad.attributes.kind == VadKind::Private;
-        let Some(vad) = set.find_vad(start).filter(inside) else {
-            set.disown_address_creation();
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-        };
+        let (start, end) = Self::explicit_range::<P::Paging>(base, self.size, PAGE_SIZE, lowest)?;
+        let inside = |vad: &Vad| vad.end >= end;
+        let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        self.check_commit(&vad)?;
         let walk = RangeWalk::new(start, end);
         self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
         Ok(None)
     }
 
+    /// Whether pages of `vad` can be committed this way (API 3.3).
+    fn check_commit(&self, vad: &Vad) -> Result<(), NtStatus> {
+        match vad.attributes.kind {
+            VadKind::Private | VadKind::WriteWatch => {}
+            VadKind::ImageView | VadKind::View => return Err(NtStatus::ALREADY_COMMITTED),
+            VadKind::PhysicalMapping
+            | VadKind::AddressWindow
+            | VadKind::LargePages
+            | VadKind::Rotate
+            | VadKind::LargePageView => return Err(NtStatus::CONFLICTING_ADDRESSES),
+        }
+        if vad.attributes.placeholder == Placeholder::Empty {
+            return Err(NtStatus::CONFLICTING_ADDRESSES);
+        }
+        self.check_private_protection()
+    }
+
+    /// Private memory has no pages to copy on write.
+    fn check_private_protection(&self) -> Result<(), NtStatus> {
+        if self.protection.is_write_copy() {
+            return Err(NtStatus::INVALID_PAGE_PROTECTION);
+        }
+        Ok(())
+    }
+
+    /// What is charged for a range that is reserved.
+    const fn committed(&self, pages: Pages) -> Pages {
+        match self.kind {
+            AllocationType::Reserve => Pages::ZERO,
+            AllocationType::Commit | AllocationType::ReserveAndCommit => pages,
+        }
+    }
+
+    /// The attributes of a range that is reserved, with `committed` pages charged.
+    const fn attributes(&self, committed: Pages, placeholder: Placeholder) -> VadAttributes {
+        VadAttributes {
+            kind: self.usage.vad_kind(),
+            protection: self.protection,
+            commitment: if committed.is_zero() {
+                Commitment::Reserved
+            } else {
+                Commitment::Committed
+            },
+            protection_change: ProtectionChange::Allowed,
+            placeholder,
+            commit_charge: committed,
+        }
+    }
+
+    /// Puts an allocation in the place of a placeholder, whose page tables are charged already.
+    fn replace<P: Platform>(
+        &self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        base: Va,
+    ) -> Result<Region, Pause> {
+        let (size, lowest) = (self.size, LOWEST_USER_ADDRESS);
+        let (start, end) = Self::explicit_range::<P::Paging>(base, size, PAGE_SIZE, lowest)?;
+        self.check_private_protection()?;
+        let exact = |vad: &Vad| {
+            (vad.start, vad.end) == (start, end) && vad.attributes.placeholder == Placeholder::Empty
+        };
+        set.find_vad(start).filter(exact).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        let committed = self.committed(Pages::new(end.get() - start.get() + 1));
+        let charge = set.manager().charge_commitment(committed)?;
+        if self.usage == MemoryUse::WriteWatch
+            && let Err(pause) = set.begin_watch(start, end)
+        {
+            set.end_watch(start, end);
+            return Err(pause);
+        }
+        let attributes = self.attributes(committed, Placeholder::Replaced);
+        set.vads().update(&set.manager().nodes(), start, |old| *old = attributes);
+        set.add_commit(charge.keep());
+        Ok(Region::of_pages::<P::Paging>(start, end))
+    }
+
     fn reserve<P: Platform>(&self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Pause> {
         let manager = set.manager();
         let mut tree = set.vads();
+        self.check_private_protection()?;
+        let pages = self.size.to_pages_rounded_up();
+        let window = match self.placement {
+            Placement::Highest => Window::everywhere::<P::Paging>(Direction::Down),
+            Placement::Within(window) => window,
+            _ => Window::everywhere::<P::Paging>(Direction::Up),
+        };
         let (start, end) = match self.placement {
-            Placement::At(base) => {
-                let range =
-                    Self::explicit_range::<P::Paging>(base, self.size, ALLOCATION_GRANULARITY);
-                range?
+            Placement::At(base) | Placement::AtAny(base) | Placement::Replacing(base) => {
+                let lowest = match self.placement {
+                    Placement::AtAny(_) => Va::new(0),
+                    _ => LOWEST_USER_ADDRESS,
+                };
+                let unit = ALLOCATION_GRANULARITY;
+                let (start, end) =
+                    Self::explicit_range::<P::Paging>(base, self.size, unit, lowest)?;
+                if tree.first_overlap(&manager.nodes(), start, end).is_some() {
+                    return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+                }
+                (start, end)
             }
-            Placement::Lowest | Placement::Highest => {
-                let pages = self.size.to_pages_rounded_up();
-                let request = GapRequest {
-                    pages,
-                    alignment: Pages::new(ALLOCATION_GRANULARITY / PAGE_SIZE),
-                    low: ntmm_pte::mode::LOWEST_USER_ADDRESS.vpn(),
-                    high: P::Paging::HIGHEST_VAD_ADDRESS.vpn(),
-                };
-                let nodes = manager.nodes();
-                let gap = match self.placement {
-                    Placement::Highest => tree.highest_gap(&nodes, request),
-                    _ => tree.lowest_gap(&nodes, request),
-                };
-                let start = gap.ok_or(NtStatus::NO_MEMORY)?;
+            Placement::Lowest | Placement::Highest | Placement::Within(_) => {
+                let start = window.find(set, pages)?;
                 (start, start.checked_add(pages.saturating_sub(Pages::new(1))).unwrap_or(start))
             }
         };
-        if tree.first_overlap(&manager.nodes(), start, end).is_some() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-        }
         let pages = Pages::new(end.get() - start.get() + 1);
-        let committed = match self.kind {
-            AllocationType::Reserve => Pages::new(0),
-            AllocationType::Commit | AllocationType::ReserveAndCommit => pages,
-        };
+        let committed = self.committed(pages);
         let (before, after) = set.vad_neighbours(start, end);
         let tables = Manager::<P>::tables_of_range(start, end, before, after);
         let charge = manager.charge_commitment(committed.saturating_add(tables))?;
-        let nodes = set.stock_nodes(start)?;
-        let vad = Vad {
-            start,
-            end,
-            attributes: VadAttributes {
-                kind: VadKind::Private,
-                protection: self.protection,
-                commitment: if committed.is_zero() {
-                    Commitment::Reserved
-                } else {
-                    Commitment::Committed
-                },
-                protection_change: ProtectionChange::Allowed,
-                commit_charge: committed,
-            },
+        if self.usage == MemoryUse::WriteWatch
+            && let Err(pause) = set.begin_watch(start, end)
+        {
+            set.end_watch(start, end);
+            return Err(pause);
+        }
+        let nodes = match set.stock_nodes(start) {
+            Ok(nodes) => nodes,
+            Err(pause) => {
+                set.end_watch(start, end);
+                return Err(pause);
+            }
         };
+        let placeholder = match self.usage {
+            MemoryUse::Placeholder => Placeholder::Empty,
+            _ => Placeholder::Never,
+        };
+        let vad = Vad { start, end, attributes: self.attributes(committed, placeholder) };
         let inserted = tree.insert(&nodes, vad);
         set.set_vads(&tree, nodes);
         if inserted.is_err() {
@@ -239,15 +394,12 @@ impl CountCommitment {
 impl<P: Platform> Visitor<P> for CountCommitment {
     fn visit(
         &mut self,
-        set: &mut WorkingSetGuard<'_, '_, P>,
+        _set: &mut WorkingSetGuard<'_, '_, P>,
         _batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
         let (pages, committed) = match visited {
-            Visited::Entry { entry, .. } => {
-                let word = set.manager().load_entry(entry);
-                (1, is_committed::<P>(&self.vad, word))
-            }
+            Visited::Entry { word, .. } => (1, is_committed::<P>(&self.vad, word)),
             Visited::Nothing { first, last } => {
                 (last.get() - first.get() + 1, is_committed::<P>(&self.vad, 0))
             }
@@ -285,13 +437,12 @@ impl<P: Platform> Visitor<P> for Commit {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        let Visited::Entry { entry, page } = visited else { return Ok(()) };
-        let manager = set.manager();
-        let word = manager.load_entry(entry);
+        let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
         if is_committed::<P>(&self.vad, word) {
-            return change_protection(set, batch, &self.vad, entry, page, self.protection);
+            let protection = self.protection;
+            return change_protection(set, batch, &self.vad, (entry, word), page, protection);
         }
-        manager.store_software(entry, word, P::Paging::demand_zero(self.protection));
+        set.manager().store_software(entry, word, P::Paging::demand_zero(self.protection));
         self.charged = self.charged.saturating_sub(1);
         self.newly += 1;
         Ok(())
@@ -314,15 +465,35 @@ impl<P: Platform> Visitor<P> for Commit {
 impl<P: Platform> Stages<P> for Allocate {
     type Output = Region;
 
-    fn proceed(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
+    fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn check_parameters(&self) -> Result<(), NtStatus> {
+        if self.size.is_zero() {
+            return Err(NtStatus::INVALID_PARAMETER_4);
+        }
+        if self.protection.is_decommitted() {
+            return Err(NtStatus::INVALID_PAGE_PROTECTION);
+        }
+        Ok(())
+    }
+
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Start)
+    }
+
+    fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Blocked> {
         if matches!(self.stage, Stage::Start)
-            && let Some(region) = self.start(manager)?
+            && let Some(region) = self.start(set)?
         {
             return Ok(region);
         }
+        let manager = set.manager();
+        let pending = &mut self.call.pending;
         if let Stage::Counting { walk, vad, start, end, uncommitted } = &mut self.stage {
             let mut count = CountCommitment::new(*vad);
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
+            let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut count);
             *uncommitted += count.uncommitted;
             outcome?;
             let charged = manager.charge_commitment(Pages::new(*uncommitted))?.keep().get();
@@ -339,22 +510,16 @@ impl<P: Platform> Stages<P> for Allocate {
         let as_described = vad.attributes.commitment == Commitment::Committed
             && vad.attributes.protection == protection;
         let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
-        let outcome = manager.walk_range(self.space, walk, missing, &mut commit);
+        let outcome = set.walk_stretch(pending, walk, missing, &mut commit);
         *charged = commit.charged;
         outcome?;
         Ok(Region::of_pages::<P::Paging>(*start, *end))
     }
 
-    fn finish(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Counting { mut walk, .. } => walk.holds.release(manager),
-            Stage::Committing { mut walk, charged, .. } => {
-                walk.holds.release(manager);
-                manager.return_commitment(Pages::new(charged));
-            }
-            Stage::Start | Stage::Finished => return,
+    fn give_back(&mut self, manager: &Manager<P>) {
+        if let Stage::Committing { charged, .. } = &mut self.stage {
+            manager.return_commitment(Pages::new(core::mem::take(charged)));
         }
-        manager.disown_address_creation(self.space);
     }
 }
 
@@ -366,6 +531,6 @@ impl<P: Platform> Operation<P> for Allocate {
     }
 
     fn abandon(mut self, manager: &Manager<P>) {
-        self.finish(manager);
+        self.end(manager);
     }
 }

@@ -1,6 +1,6 @@
 //! Deleting one page (MiDeletePte, MiDecommitPages, MiDeletePde, spec 14.1-14.4).
 
-use ntmm_pte::{Level, Pages, PagingMode, PteWord, Va};
+use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Va};
 
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
@@ -15,6 +15,8 @@ use crate::working_set::WorkingSetGuard;
 pub(crate) enum Remains {
     /// Zero: nothing is known of the page.
     Nothing,
+    /// A page that has never been touched, committed with this protection.
+    Untouched(Protection),
     /// The decommitted template, which says that the page is not committed even where the
     /// descriptor says so.
     Decommitted,
@@ -28,20 +30,23 @@ enum Held {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
-    /// Deletes the page at `va`, whose entry is `entry`. The batch has room for the page and
-    /// for every table that becomes empty.
+    /// Deletes the page at `va`, whose entry holds this word. The batch has room for the page
+    /// and for every table that becomes empty.
+    #[inline]
     pub(crate) fn delete_page(
         &mut self,
         batch: &mut FlushBatch<'_, P>,
-        entry: EntryRef,
+        (entry, word): (EntryRef, u64),
         va: Va,
         remains: Remains,
     ) -> Result<(), Blocked> {
+        batch.take_record()?;
         let new = match remains {
             Remains::Nothing => 0,
+            Remains::Untouched(protection) => P::Paging::demand_zero(protection),
             Remains::Decommitted => P::Paging::DECOMMITTED,
         };
-        if self.clear_entry(batch, entry, va, new)? == Held::Page {
+        if self.clear_entry(batch, (entry, word), va, new)? == Held::Page {
             self.count_private(Pages::new(0), Pages::new(1));
         }
         if remains == Remains::Nothing {
@@ -50,20 +55,25 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         Ok(())
     }
 
-    /// Puts `new` in place of whatever the entry holds, and gives that back.
+    /// Puts `new` in place of the word the entry holds, and gives back what that stands for.
+    #[inline]
     fn clear_entry(
         &mut self,
         batch: &mut FlushBatch<'_, P>,
-        entry: EntryRef,
+        (entry, word): (EntryRef, u64),
         va: Va,
         new: u64,
     ) -> Result<Held, Blocked> {
-        let manager = self.manager();
-        let word = manager.load_entry(entry);
         if P::Paging::is_valid(word) {
             self.clear_valid(batch, entry, va, word, new);
             return Ok(Held::Page);
         }
+        self.clear_software(entry, word, new)
+    }
+
+    /// As [`clear_entry`](Self::clear_entry), for a word that is not valid.
+    fn clear_software(&mut self, entry: EntryRef, word: u64, new: u64) -> Result<Held, Blocked> {
+        let manager = self.manager();
         if P::Paging::is_transition(word) {
             let mut frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
             if manager.load_entry(entry) != word {
@@ -105,23 +115,19 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let manager = self.manager();
         let pfn = P::Paging::valid_pfn(word);
         let hint = manager.entry(pfn).u1();
-        match self.locate(va, hint) {
-            Some(index) => self.remove_entry(index),
-            None => manager.corrupt_entry(va),
-        }
+        self.remove_entry(va, hint);
         {
             let mut frame = manager.lock_frame(self.token(), pfn);
             manager.swap_entry(entry, new);
-            frame.entry().drop_share();
-            frame.entry().set_u1(0);
+            frame.entry().drop_share_and_u1();
             frame.set_location(PageLocation::Transition);
             frame.insert(FrameFlags::DELETED);
         }
+        let table = manager.entry(entry.table);
         if new == 0 {
-            let table = manager.entry(entry.table);
             table.set_used_entries(table.used_entries().saturating_sub(1));
         }
-        manager.entry(entry.table).drop_share();
+        table.drop_share();
         batch.push_frame(va, pfn);
     }
 
@@ -137,7 +143,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         while level < P::Paging::SELF_MAP_LEVEL && manager.entry(entry.table).used_entries() == 0 {
             let Some(above) = level.up() else { break };
             let Walk::Found(at) = manager.walk(self.root(), va, above) else { break };
-            self.clear_entry(batch, at, P::Paging::table_address(va, level), 0)?;
+            let word = manager.load_entry(at);
+            self.clear_entry(batch, (at, word), P::Paging::table_address(va, level), 0)?;
             (level, entry) = (above, at);
         }
         Ok(())

@@ -6,11 +6,11 @@
 
 use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 
-use super::Stages;
 use super::allocate::{CountCommitment, Region, is_committed};
 use super::delete::Remains;
 use super::protect::page_range;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
+use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
@@ -34,7 +34,7 @@ pub enum FreeType {
 #[derive(Debug)]
 #[must_use]
 pub struct Free {
-    space: AddressSpaceId,
+    call: Call,
     base: Va,
     size: Bytes,
     kind: FreeType,
@@ -58,66 +58,67 @@ enum Stage {
         start: Vpn,
         end: Vpn,
     },
-    Finished,
 }
 
 impl Free {
     /// Frees `size` bytes at `base`; a size of zero means the whole allocation, whose start the
     /// page of `base` must be.
     pub const fn new(space: AddressSpaceId, base: Va, size: Bytes, kind: FreeType) -> Self {
-        Self { space, base, size, kind, stage: Stage::Start }
+        Self { call: Call::new(space), base, size, kind, stage: Stage::Start }
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
-        if self.base > P::Paging::HIGHEST_USER_ADDRESS {
-            return Err(NtStatus::INVALID_PARAMETER_2.into());
-        }
-        let range = if self.size.is_zero() {
-            Some((self.base.vpn(), self.base.vpn()))
-        } else {
-            page_range::<P::Paging>(self.base, self.size)
-        };
-        let (start, end) = range.ok_or(NtStatus::INVALID_PARAMETER_3)?;
-        let mut entry = manager.enter();
-        let mut set = manager.lock_live_space(entry.token(), self.space)?;
-        set.own_address_creation()?;
-        match check(set.find_vad(start), start, end, self.size) {
-            Ok((vad, end)) => {
-                self.stage = self.first_stage(vad, start, end);
-                Ok(())
-            }
-            Err(status) => {
-                set.disown_address_creation();
-                Err(status.into())
-            }
-        }
-    }
-
-    fn first_stage(&self, vad: Vad, start: Vpn, end: Vpn) -> Stage {
-        match start.checked_sub(Pages::new(1)) {
+    /// Finds the range and its descriptor.
+    fn start<P: Platform>(&mut self, set: &WorkingSetGuard<'_, '_, P>) -> Result<(), NtStatus> {
+        let (start, end) = self.range::<P::Paging>()?;
+        let (vad, end) = check(set.find_vad(start), (start, end), self.size, self.kind)?;
+        self.stage = match start.checked_sub(Pages::new(1)) {
             Some(front_end) if self.kind == FreeType::Release && start > vad.start => {
                 let walk = RangeWalk::new(vad.start, front_end);
                 Stage::Splitting { walk, vad, start, end, front: 0 }
             }
             _ => Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end },
+        };
+        Ok(())
+    }
+
+    fn range<M: PagingMode>(&self) -> Result<(Vpn, Vpn), NtStatus> {
+        if self.size.is_zero() {
+            return Ok((self.base.vpn(), self.base.vpn()));
         }
+        page_range::<M>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_3)
     }
 }
 
 /// The descriptor to free from, and the last page.
-fn check(vad: Option<Vad>, start: Vpn, end: Vpn, size: Bytes) -> Result<(Vad, Vpn), NtStatus> {
+fn check(
+    vad: Option<Vad>,
+    (start, end): (Vpn, Vpn),
+    size: Bytes,
+    kind: FreeType,
+) -> Result<(Vad, Vpn), NtStatus> {
     let vad = vad.ok_or(NtStatus::MEMORY_NOT_ALLOCATED)?;
     if end > vad.end {
         return Err(NtStatus::UNABLE_TO_FREE_VM);
     }
-    if vad.attributes.kind != VadKind::Private {
-        return Err(NtStatus::UNABLE_TO_DELETE_SECTION);
+    match vad.attributes.kind {
+        VadKind::Private | VadKind::WriteWatch | VadKind::AddressWindow | VadKind::LargePages => {}
+        VadKind::PhysicalMapping
+        | VadKind::ImageView
+        | VadKind::View
+        | VadKind::Rotate
+        | VadKind::LargePageView => return Err(NtStatus::UNABLE_TO_DELETE_SECTION),
     }
-    if size.is_zero() {
-        if start != vad.start {
-            return Err(NtStatus::FREE_VM_NOT_AT_BASE);
+    if size.is_zero() && start != vad.start {
+        return Err(NtStatus::FREE_VM_NOT_AT_BASE);
+    }
+    let end = if size.is_zero() { vad.end } else { end };
+    if matches!(vad.attributes.kind, VadKind::AddressWindow | VadKind::LargePages) {
+        if kind == FreeType::Decommit {
+            return Err(NtStatus::MEMORY_NOT_ALLOCATED);
         }
-        return Ok((vad, vad.end));
+        if (start, end) != (vad.start, vad.end) {
+            return Err(NtStatus::UNABLE_TO_FREE_VM);
+        }
     }
     Ok((vad, end))
 }
@@ -146,12 +147,11 @@ impl<P: Platform> Visitor<P> for Release {
         visited: Visited,
     ) -> Result<(), Blocked> {
         self.uncharged += match visited {
-            Visited::Entry { entry, page } => {
-                let word = set.manager().load_entry(entry);
+            Visited::Entry { entry, word, page } => {
                 let charged = u64::from(is_committed::<P>(&self.vad, word));
                 if word != 0 {
                     let va = P::Paging::va_of_vpn(page);
-                    set.delete_page(batch, entry, va, Remains::Nothing)?;
+                    set.delete_page(batch, (entry, word), va, Remains::Nothing)?;
                 }
                 charged
             }
@@ -199,6 +199,9 @@ impl Release {
             }
         }
         set.set_vads(&tree, nodes);
+        if self.vad.attributes.kind == VadKind::WriteWatch {
+            set.end_watch(start, released_end);
+        }
         let (before, after) = set.vad_neighbours(start, released_end);
         let tables = Manager::<P>::tables_of_range(start, released_end, before, after);
         set.return_commit(uncharged.saturating_add(tables));
@@ -209,9 +212,16 @@ impl Release {
 }
 
 /// Decommits pages.
-struct Decommit {
+pub(super) struct Decommit {
     vad: Vad,
     uncharged: u64,
+}
+
+impl Decommit {
+    /// Decommits pages of `vad`.
+    pub(super) const fn new(vad: Vad) -> Self {
+        Self { vad, uncharged: 0 }
+    }
 }
 
 impl<P: Platform> Visitor<P> for Decommit {
@@ -221,12 +231,11 @@ impl<P: Platform> Visitor<P> for Decommit {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        let Visited::Entry { entry, page } = visited else { return Ok(()) };
-        let word = set.manager().load_entry(entry);
+        let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
         if !is_committed::<P>(&self.vad, word) {
             return Ok(());
         }
-        set.delete_page(batch, entry, P::Paging::va_of_vpn(page), Remains::Decommitted)?;
+        set.delete_page(batch, (entry, word), P::Paging::va_of_vpn(page), Remains::Decommitted)?;
         self.uncharged += 1;
         Ok(())
     }
@@ -244,20 +253,12 @@ impl<P: Platform> Visitor<P> for Decommit {
     }
 }
 
-impl<P: Platform> Manager<P> {
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     /// Splits a descriptor in front of `start`, when `front` of its charged pages lie there.
     /// Returns the descriptor that now begins at `start`.
-    fn split_vad(
-        &self,
-        space: AddressSpaceId,
-        vad: &Vad,
-        start: Vpn,
-        front: Pages,
-    ) -> Result<Vad, Pause> {
-        let mut entry = self.enter();
-        let mut set = self.lock_space(entry.token(), space).ok_or(NtStatus::INVALID_HANDLE)?;
-        let nodes = set.stock_nodes(start)?;
-        let mut tree = set.vads();
+    pub(super) fn split_vad(&mut self, vad: &Vad, start: Vpn, front: Pages) -> Result<Vad, Pause> {
+        let nodes = self.stock_nodes(start)?;
+        let mut tree = self.vads();
         let rest = Vad {
             start,
             end: vad.end,
@@ -274,13 +275,15 @@ impl<P: Platform> Manager<P> {
                 outcome = Err(crate::vad::tree::ResizeError::NotFound);
             }
         }
-        set.set_vads(&tree, nodes);
+        self.set_vads(&tree, nodes);
         match outcome {
             Ok(()) => Ok(rest),
-            Err(_) => self.corrupt_entry(P::Paging::va_of_vpn(start)),
+            Err(_) => self.manager().corrupt_entry(P::Paging::va_of_vpn(start)),
         }
     }
+}
 
+impl<P: Platform> Manager<P> {
     /// Gives up ownership of address creation in `space`, if the space still exists.
     pub(crate) fn disown_address_creation(&self, space: AddressSpaceId) {
         let mut entry = self.enter();
@@ -293,16 +296,32 @@ impl<P: Platform> Manager<P> {
 impl<P: Platform> Stages<P> for Free {
     type Output = Region;
 
-    fn proceed(&mut self, manager: &Manager<P>) -> Result<Region, Pause> {
-        if matches!(self.stage, Stage::Start) {
-            self.start(manager)?;
+    fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn check_parameters(&self) -> Result<(), NtStatus> {
+        if self.base > P::Paging::HIGHEST_USER_ADDRESS {
+            return Err(NtStatus::INVALID_PARAMETER_2);
         }
+        self.range::<P::Paging>().map(|_| ())
+    }
+
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Start)
+    }
+
+    fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Blocked> {
+        if matches!(self.stage, Stage::Start) {
+            self.start(set)?;
+        }
+        let pending = &mut self.call.pending;
         if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
             let mut count = CountCommitment::new(*vad);
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut count);
+            let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut count);
             *front += count.committed;
             outcome?;
-            let vad = manager.split_vad(self.space, vad, *start, Pages::new(*front))?;
+            let vad = set.split_vad(vad, *start, Pages::new(*front))?;
             let (start, end) = (*start, *end);
             self.stage = Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end };
         }
@@ -312,32 +331,21 @@ impl<P: Platform> Stages<P> for Free {
         match self.kind {
             FreeType::Release => {
                 let mut release = Release::new(*vad, *end);
-                let outcome =
-                    manager.walk_range(self.space, walk, MissingTables::Skip, &mut release);
+                let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut release);
                 *vad = release.vad();
                 outcome?;
             }
             FreeType::Decommit => {
-                let mut decommit = Decommit { vad: *vad, uncharged: 0 };
+                let mut decommit = Decommit::new(*vad);
                 // In a committed range a page that is not, needs an entry that says so.
                 let missing = match vad.attributes.commitment {
                     Commitment::Committed => MissingTables::Create,
                     Commitment::Reserved => MissingTables::Skip,
                 };
-                manager.walk_range(self.space, walk, missing, &mut decommit)?;
+                set.walk_stretch(pending, walk, missing, &mut decommit)?;
             }
         }
         Ok(Region::of_pages::<P::Paging>(*start, *end))
-    }
-
-    fn finish(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Splitting { mut walk, .. } | Stage::Freeing { mut walk, .. } => {
-                walk.holds.release(manager);
-                manager.disown_address_creation(self.space);
-            }
-            Stage::Start | Stage::Finished => {}
-        }
     }
 }
 
@@ -349,6 +357,6 @@ impl<P: Platform> Operation<P> for Free {
     }
 
     fn abandon(mut self, manager: &Manager<P>) {
-        self.finish(manager);
+        self.end(manager);
     }
 }

@@ -1,30 +1,39 @@
 //! Protection (NtProtectVirtualMemory, spec 7.7; API 5).
 
-use ntmm_pte::{Bytes, PagingMode, Protection, PteWord, Va, Vpn};
+use ntmm_pte::{Bytes, Modifier, PagingMode, Protection, PteWord, Va, Vpn};
 
-use super::Stages;
 use super::allocate::{Region, is_committed};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
+use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
-use crate::operation::{Operation, Pause, Step};
+use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
-use crate::vad::{Commitment, ProtectionChange, Vad};
+use crate::vad::{Commitment, ProtectionChange, Vad, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// The protection call.
 #[derive(Debug)]
 #[must_use]
 pub struct Protect {
-    space: AddressSpaceId,
+    call: Call,
     base: Va,
     size: Bytes,
     protection: Protection,
+    caching: Caching,
+    write_copy: NtStatus,
     stage: Stage,
+}
+
+/// What being uncached belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caching {
+    Page,
+    Allocation,
 }
 
 /// What the call yields.
@@ -39,7 +48,7 @@ pub struct Protected {
 #[derive(Debug)]
 enum Stage {
     Start,
-    /// Looking whether all of it is committed.
+    /// Looking whether all of it is committed. A single page shows that when it is changed.
     Verifying {
         walk: RangeWalk,
         vad: Vad,
@@ -52,57 +61,116 @@ enum Stage {
         vad: Vad,
         start: Vpn,
         end: Vpn,
-        old: Protection,
+        old: Option<Protection>,
     },
-    Finished,
 }
 
 impl Protect {
     /// Gives the pages that `size` bytes at `base` touch the protection `protection`.
     pub const fn new(space: AddressSpaceId, base: Va, size: Bytes, protection: Protection) -> Self {
-        Self { space, base, size, protection, stage: Stage::Start }
+        Self {
+            call: Call::new(space),
+            base,
+            size,
+            protection,
+            caching: Caching::Page,
+            write_copy: NtStatus::INVALID_PAGE_PROTECTION,
+            stage: Stage::Start,
+        }
     }
 
-    fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
-        if self.protection.is_write_copy() || self.protection.is_decommitted() {
-            return Err(NtStatus::INVALID_PAGE_PROTECTION.into());
-        }
-        if self.base > P::Paging::HIGHEST_VAD_ADDRESS {
-            return Err(NtStatus::INVALID_PARAMETER_2.into());
-        }
-        let (start, end) =
-            page_range::<P::Paging>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_3)?;
-        let mut entry = manager.enter();
-        let mut set = manager.lock_live_space(entry.token(), self.space)?;
-        set.own_address_creation()?;
-        let vad = set.find_vad(start).filter(|vad| vad.end >= end);
-        let status = match vad {
-            None => NtStatus::CONFLICTING_ADDRESSES,
-            Some(vad) if vad.attributes.protection_change == ProtectionChange::Refused => {
-                NtStatus::INVALID_PAGE_PROTECTION
-            }
-            Some(vad) => {
-                let walk = RangeWalk::new(start, end);
-                self.stage = Stage::Verifying { walk, vad, start, end, old: None };
-                return Ok(());
-            }
-        };
-        set.disown_address_creation();
-        Err(status.into())
+    /// The same, where being uncached belongs to the allocation: whatever the new protection says
+    /// of it, the pages stay as they were allocated.
+    pub const fn keeping_caching(mut self) -> Self {
+        self.caching = Caching::Allocation;
+        self
     }
+
+    /// The same, where write-copy protections for private memory are refused with `status`
+    /// instead of [`NtStatus::INVALID_PAGE_PROTECTION`].
+    pub const fn refusing_write_copy_with(mut self, status: NtStatus) -> Self {
+        self.write_copy = status;
+        self
+    }
+
+    /// Finds the range and its descriptor.
+    fn start<P: Platform>(&mut self, set: &WorkingSetGuard<'_, '_, P>) -> Result<(), NtStatus> {
+        let (start, end) = self.range::<P::Paging>()?;
+        let inside = |vad: &Vad| {
+            vad.end >= end
+                && !matches!(vad.attributes.kind, VadKind::AddressWindow | VadKind::LargePages)
+                && vad.attributes.kind != VadKind::PhysicalMapping
+        };
+        let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        if vad.attributes.protection_change == ProtectionChange::Refused {
+            return Err(NtStatus::INVALID_PAGE_PROTECTION);
+        }
+        if self.protection.is_write_copy() {
+            return Err(self.write_copy);
+        }
+        if self.caching == Caching::Allocation {
+            self.protection = cached_as(self.protection, vad.attributes.protection);
+        }
+        let (walk, old) = (RangeWalk::new(start, end), None);
+        self.stage = if start == end {
+            Stage::Changing { walk, vad, start, end, old }
+        } else {
+            Stage::Verifying { walk, vad, start, end, old }
+        };
+        Ok(())
+    }
+
+    fn range<M: PagingMode>(&self) -> Result<(Vpn, Vpn), NtStatus> {
+        page_range::<M>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_3)
+    }
+}
+
+/// `protection`, uncached if and only if `allocation` is, as far as one can say both that and
+/// the rest of it.
+const fn cached_as(protection: Protection, allocation: Protection) -> Protection {
+    if protection.is_no_access() {
+        return protection;
+    }
+    let modifier = match (protection.modifier(), allocation.modifier()) {
+        (Modifier::Guard, _) => Modifier::Guard,
+        (_, Modifier::NoCache) if !allocation.is_no_access() => Modifier::NoCache,
+        (Modifier::NoCache, _) => Modifier::Cached,
+        (modifier, _) => modifier,
+    };
+    Protection::new(protection.access(), modifier)
 }
 
 /// First and last page that `size` bytes at `base` touch; none when they are no user range.
 pub(crate) fn page_range<M: PagingMode>(base: Va, size: Bytes) -> Option<(Vpn, Vpn)> {
     let last = base.checked_add(size.checked_sub(Bytes::new(1))?)?;
-    (last <= M::HIGHEST_VAD_ADDRESS).then(|| (base.vpn(), last.vpn()))
+    M::is_user(last).then(|| (base.vpn(), last.vpn()))
 }
 
 /// Checks that every page is committed, and reads the first one's protection.
 struct Verify {
     vad: Vad,
-    first: Vpn,
     old: Option<Protection>,
+}
+
+impl Verify {
+    /// Looks at a page or a run of pages; the first to be looked at is the first of the range.
+    fn look_at<P: Platform>(
+        &mut self,
+        set: &WorkingSetGuard<'_, '_, P>,
+        visited: Visited,
+    ) -> Result<(), NtStatus> {
+        let word = match visited {
+            Visited::Entry { word, .. } => word,
+            Visited::Nothing { .. } => 0,
+        };
+        if !is_committed::<P>(&self.vad, word) {
+            return Err(NtStatus::NOT_COMMITTED);
+        }
+        if self.old.is_none() {
+            self.old = Some(page_protection(set, &self.vad, word));
+        }
+        Ok(())
+    }
 }
 
 impl<P: Platform> Visitor<P> for Verify {
@@ -112,17 +180,7 @@ impl<P: Platform> Visitor<P> for Verify {
         _batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        let committed = match visited {
-            Visited::Entry { entry, page } => {
-                let word = set.manager().load_entry(entry);
-                if page == self.first {
-                    self.old = Some(page_protection(set, &self.vad, word));
-                }
-                is_committed::<P>(&self.vad, word)
-            }
-            Visited::Nothing { .. } => self.vad.attributes.commitment == Commitment::Committed,
-        };
-        if committed { Ok(()) } else { Err(NtStatus::NOT_COMMITTED.into()) }
+        Ok(self.look_at(set, visited)?)
     }
 }
 
@@ -142,8 +200,9 @@ pub(crate) fn page_protection<P: Platform>(
     }
 }
 
+/// Gives every page the new protection.
 struct Change {
-    vad: Vad,
+    verify: Verify,
     protection: Protection,
 }
 
@@ -154,27 +213,28 @@ impl<P: Platform> Visitor<P> for Change {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        match visited {
-            Visited::Entry { entry, page } => {
-                change_protection(set, batch, &self.vad, entry, page, self.protection)
-            }
-            Visited::Nothing { .. } => Ok(()),
-        }
+        self.verify.look_at(set, visited)?;
+        let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
+        change_protection(set, batch, &self.verify.vad, (entry, word), page, self.protection)
     }
 }
 
-/// Gives one committed page another protection.
+/// Gives one committed page, whose entry holds this word, another protection.
 pub(crate) fn change_protection<P: Platform>(
     set: &mut WorkingSetGuard<'_, '_, P>,
     batch: &mut FlushBatch<'_, P>,
     vad: &Vad,
-    entry: EntryRef,
+    (entry, word): (EntryRef, u64),
     page: Vpn,
     protection: Protection,
 ) -> Result<(), Blocked> {
     let manager = set.manager();
-    let word = manager.load_entry(entry);
+    let va = P::Paging::va_of_vpn(page);
     if page_protection(set, vad, word) == protection {
+        if P::Paging::is_valid(word) {
+            // That the page has been written is remembered even where nothing changes.
+            set.capture_write(va, word);
+        }
         return Ok(());
     }
     if word == 0 {
@@ -188,10 +248,9 @@ pub(crate) fn change_protection<P: Platform>(
             Err(Blocked::Restart)
         };
     }
-    let va = P::Paging::va_of_vpn(page);
     let pfn = P::Paging::valid_pfn(word);
     if !protection.is_mappable() {
-        return hide_page(set, batch, entry, va, protection);
+        return hide_page(set, batch, (entry, word), va, protection);
     }
     let mut frame = manager.lock_frame(set.token(), pfn);
     let original = frame.entry().original();
@@ -205,6 +264,7 @@ pub(crate) fn change_protection<P: Platform>(
     }
     manager.capture_dirty(&mut frame, seen);
     drop(frame);
+    set.capture_write(va, seen);
     batch.push_page(va);
     Ok(())
 }
@@ -214,21 +274,22 @@ pub(crate) fn change_protection<P: Platform>(
 fn hide_page<P: Platform>(
     set: &mut WorkingSetGuard<'_, '_, P>,
     batch: &mut FlushBatch<'_, P>,
-    entry: EntryRef,
+    (entry, word): (EntryRef, u64),
     va: Va,
     protection: Protection,
 ) -> Result<(), Blocked> {
+    batch.take_record()?;
     let manager = set.manager();
-    let pfn = P::Paging::valid_pfn(manager.load_entry(entry));
+    let pfn = P::Paging::valid_pfn(word);
     let hint = manager.entry(pfn).u1();
-    let Some(index) = set.locate(va, hint) else { manager.corrupt_entry(va) };
-    set.remove_entry(index);
-    {
+    set.remove_entry(va, hint);
+    let held = {
         let mut frame = manager.lock_frame(set.token(), pfn);
         let original = frame.entry().original();
         frame.entry().set_original(P::Paging::with_protection(original, protection));
-        manager.make_transition(&mut frame, entry);
-    }
+        manager.make_transition(&mut frame, entry)
+    };
+    set.capture_write(va, held);
     batch.push_frame(va, pfn);
     Ok(())
 }
@@ -236,38 +297,57 @@ fn hide_page<P: Platform>(
 impl<P: Platform> Stages<P> for Protect {
     type Output = Protected;
 
-    fn proceed(&mut self, manager: &Manager<P>) -> Result<Protected, Pause> {
-        if matches!(self.stage, Stage::Start) {
-            self.start(manager)?;
+    fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn check_parameters(&self) -> Result<(), NtStatus> {
+        if self.protection.is_decommitted() {
+            return Err(NtStatus::INVALID_PAGE_PROTECTION);
         }
+        if !P::Paging::is_user(self.base) {
+            return Err(NtStatus::INVALID_PARAMETER_2);
+        }
+        self.range::<P::Paging>().map(|_| ())
+    }
+
+    fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Start)
+    }
+
+    fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Protected, Blocked> {
+        if matches!(self.stage, Stage::Start) {
+            self.start(set)?;
+        }
+        let pending = &mut self.call.pending;
         if let Stage::Verifying { walk, vad, start, end, old } = &mut self.stage {
-            let mut verify = Verify { vad: *vad, first: *start, old: *old };
-            let outcome = manager.walk_range(self.space, walk, MissingTables::Skip, &mut verify);
+            let mut verify = Verify { vad: *vad, old: *old };
+            let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut verify);
             *old = verify.old;
             outcome?;
-            let (vad, start, end) = (*vad, *start, *end);
-            let old = verify.old.unwrap_or(vad.attributes.protection);
+            let (vad, start, end, old) = (*vad, *start, *end, verify.old);
             let walk = RangeWalk::new(start, end);
             self.stage = Stage::Changing { walk, vad, start, end, old };
         }
         let Stage::Changing { walk, vad, start, end, old } = &mut self.stage else {
             return Err(NtStatus::INVALID_PARAMETER.into());
         };
-        let mut change = Change { vad: *vad, protection: self.protection };
-        let as_described = vad.attributes.protection == self.protection;
-        let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
-        manager.walk_range(self.space, walk, missing, &mut change)?;
-        Ok(Protected { region: Region::of_pages::<P::Paging>(*start, *end), old: *old })
-    }
-
-    fn finish(&mut self, manager: &Manager<P>) {
-        match core::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Verifying { mut walk, .. } | Stage::Changing { mut walk, .. } => {
-                walk.holds.release(manager);
-                manager.disown_address_creation(self.space);
-            }
-            Stage::Start | Stage::Finished => {}
-        }
+        let verify = Verify { vad: *vad, old: *old };
+        let mut change = Change { verify, protection: self.protection };
+        // Pages without an entry have the protection of the descriptor, or are not committed.
+        let attributes = vad.attributes;
+        let missing = if attributes.protection == self.protection
+            || attributes.commitment == Commitment::Reserved
+        {
+            MissingTables::Skip
+        } else {
+            MissingTables::Create
+        };
+        let outcome = set.walk_stretch(pending, walk, missing, &mut change);
+        *old = change.verify.old;
+        outcome?;
+        let old = old.unwrap_or(attributes.protection);
+        Ok(Protected { region: Region::of_pages::<P::Paging>(*start, *end), old })
     }
 }
 
@@ -279,6 +359,6 @@ impl<P: Platform> Operation<P> for Protect {
     }
 
     fn abandon(mut self, manager: &Manager<P>) {
-        self.finish(manager);
+        self.end(manager);
     }
 }

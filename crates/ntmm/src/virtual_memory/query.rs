@@ -2,7 +2,7 @@
 
 use ntmm_pte::{Bytes, Level, PAGE_SIZE, Pages, PagingMode, Protection, Va, Vpn};
 
-use super::allocate::is_committed;
+use super::allocate::{Region, is_committed};
 use super::protect::page_protection;
 use crate::address_space::AddressSpaceId;
 use crate::fault::{Blocked, Holds};
@@ -11,7 +11,7 @@ use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::Walk;
-use crate::vad::{Commitment, Vad};
+use crate::vad::{Commitment, Placeholder, Vad, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// State of a region.
@@ -38,6 +38,61 @@ pub struct MemoryInformation {
     pub protection: Option<Protection>,
     /// Start of the allocation and the protection it was made with; none for free regions.
     pub allocation: Option<(Va, Protection)>,
+    /// What the allocation is; none for free regions.
+    pub kind: Option<VadKind>,
+}
+
+/// What is known of an allocation as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocationInformation {
+    /// All of its pages.
+    pub region: Region,
+    /// The protection it was made with.
+    pub protection: Protection,
+    /// What it is.
+    pub kind: VadKind,
+    /// Whether it is a placeholder.
+    pub placeholder: Placeholder,
+    /// What is committed of it.
+    pub committed: Bytes,
+}
+
+/// Asks about the allocation at an address. Yields none where nothing is allocated.
+#[derive(Debug)]
+#[must_use]
+pub struct QueryAllocation {
+    space: AddressSpaceId,
+    address: Va,
+}
+
+impl QueryAllocation {
+    /// Asks about the allocation at `address` in `space`.
+    pub const fn new(space: AddressSpaceId, address: Va) -> Self {
+        Self { space, address }
+    }
+}
+
+impl<P: Platform> Operation<P> for QueryAllocation {
+    type Output = Option<AllocationInformation>;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<Option<AllocationInformation>> {
+        let mut entry = manager.enter();
+        let set = match manager.lock_live_space(entry.token(), self.space) {
+            Ok(set) => set,
+            Err(status) => return Step::Raise(status),
+        };
+        let user = P::Paging::is_user(self.address);
+        let vad = set.find_vad(self.address.vpn()).filter(|_| user);
+        Step::Done(vad.map(|vad| AllocationInformation {
+            region: Region::of_pages::<P::Paging>(vad.start, vad.end),
+            protection: vad.attributes.protection,
+            kind: vad.attributes.kind,
+            placeholder: vad.attributes.placeholder,
+            committed: vad.attributes.commit_charge.to_bytes(),
+        }))
+    }
+
+    fn abandon(self, _manager: &Manager<P>) {}
 }
 
 /// The query call.
@@ -52,7 +107,7 @@ pub struct Query {
 impl Query {
     /// Asks what is at `address` in `space`.
     pub fn new(space: AddressSpaceId, address: Va) -> Self {
-        Self { space, address, holds: Holds::default() }
+        Self { space, address, holds: Holds::new() }
     }
 
     fn attempt<P: Platform>(&mut self, manager: &Manager<P>) -> Result<MemoryInformation, Blocked> {
@@ -75,6 +130,7 @@ impl Query {
                 state: MemoryState::Free,
                 protection: None,
                 allocation: None,
+                kind: None,
             });
         };
         let first = self.look_at(&mut set, &vad, page)?;
@@ -96,6 +152,7 @@ impl Query {
             },
             protection: first.protection,
             allocation: Some((P::Paging::va_of_vpn(vad.start), vad.attributes.protection)),
+            kind: Some(vad.attributes.kind),
         })
     }
 

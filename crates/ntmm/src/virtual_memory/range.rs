@@ -1,43 +1,65 @@
 //! Going through the entries of a range.
 //!
-//! A [`RangeWalk`] is the cursor an operation keeps between steps. [`Manager::walk_range`] takes
-//! it through one stretch after the other: it makes the tables on the way valid, by reading them
+//! A [`RangeWalk`] is the cursor an operation keeps between steps. A stretch
+//! ([`WorkingSetGuard::walk_stretch`]) takes it on: it makes the tables on the way valid, by reading them
 //! from a paging file if need be, hands each entry to a visitor, and flushes what the visitor put
-//! into the batch before anything else can happen to those frames.
+//! into the batch before anything else can happen to those frames. What has to be waited for
+//! before the next stretch is in [`Pending`].
 
-use ntmm_pte::{Bytes, Level, PAGE_SIZE, Pages, PagingMode, Va, Vpn};
-use ntmm_sync::level::{Token, Unlocked};
+use ntmm_pte::{Bytes, Level, PAGE_SIZE, Pages, PagingMode, Slot, Va, Vpn};
 
-use crate::address_space::AddressSpaceId;
 use crate::fault::{Blocked, Holds};
 use crate::flush::FlushBatch;
 use crate::manager::Manager;
 use crate::operation::{Epoch, Pause, Wait, WaitKey};
 use crate::platform::{FlushTicket, Platform};
-use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
 use crate::working_set::WorkingSetGuard;
 
-/// Entries visited in one stretch.
+/// Visits in one stretch, and zero entries in one visit.
 const STRETCH: usize = 48;
 
 /// Room a visitor may need in the batch: its page and the tables it empties.
 const BATCH_ROOM: usize = 4;
 
 /// A cursor over a range of pages.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RangeWalk {
     next: Vpn,
     end: Vpn,
     finished: Finished,
-    flush: Option<FlushTicket>,
-    pub(crate) holds: Holds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finished {
     No,
     Yes,
+}
+
+/// What an operation on ranges waits for between its stretches: a flush, and reads of tables.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    flush: Option<FlushTicket>,
+    pub(crate) holds: Holds,
+}
+
+impl Pending {
+    /// Nothing.
+    pub(crate) const fn new() -> Self {
+        Self { flush: None, holds: Holds::new() }
+    }
+
+    /// Looks whether what was waited for has happened.
+    #[inline]
+    pub(crate) fn check<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
+        if let Some(ticket) = self.flush {
+            if !manager.platform().acknowledged(ticket) {
+                return Err(flush_wait(ticket).into());
+            }
+            self.flush = None;
+        }
+        self.holds.check(manager)
+    }
 }
 
 /// What is done where a table is missing and has never existed.
@@ -56,10 +78,13 @@ pub(crate) enum Visited {
     Entry {
         /// Its entry.
         entry: EntryRef,
+        /// What the entry holds. Hardware may set bits of a valid one, and one in transition
+        /// form may change until the frame it names is locked.
+        word: u64,
         /// The page.
         page: Vpn,
     },
-    /// A run of pages that have no entry.
+    /// A run of pages that have no entry, or, where missing tables are skipped, a zero one.
     Nothing {
         /// First page.
         first: Vpn,
@@ -70,8 +95,8 @@ pub(crate) enum Visited {
 
 impl RangeWalk {
     /// The pages from `start` to `end`, both included.
-    pub(crate) fn new(start: Vpn, end: Vpn) -> Self {
-        Self { next: start, end, finished: Finished::No, flush: None, holds: Holds::default() }
+    pub(crate) const fn new(start: Vpn, end: Vpn) -> Self {
+        Self { next: start, end, finished: Finished::No }
     }
 
     fn advance_past(&mut self, last: Vpn) {
@@ -99,103 +124,122 @@ pub(crate) trait Visitor<P: Platform> {
     }
 }
 
-impl<P: Platform> Manager<P> {
-    /// Takes `walk` to its end, or says why it cannot go on now.
-    pub(crate) fn walk_range(
-        &self,
-        space: AddressSpaceId,
-        walk: &mut RangeWalk,
-        missing: MissingTables,
-        visitor: &mut impl Visitor<P>,
-    ) -> Result<(), Pause> {
-        loop {
-            if let Some(ticket) = walk.flush {
-                if !self.platform().acknowledged(ticket) {
-                    return Err(flush_wait(ticket).into());
-                }
-                walk.flush = None;
-            }
-            if walk.finished == Finished::Yes {
-                walk.holds.release(self);
-                return Ok(());
-            }
-            let outcome = {
-                let mut entry = self.enter();
-                self.walk_stretch(entry.token(), space, walk, missing, visitor)
-            };
-            if let Err(blocked) = outcome
-                && let Some(pause) = walk.holds.absorb(self, blocked)
-            {
-                return Err(pause);
-            }
-        }
-    }
-
-    fn walk_stretch(
-        &self,
-        token: &mut Token<'_, Unlocked>,
-        space: AddressSpaceId,
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Takes `walk` on by a stretch. Fine when that was the last one and every processor has
+    /// acknowledged its flush; otherwise what has to be done before the next.
+    pub(crate) fn walk_stretch(
+        &mut self,
+        pending: &mut Pending,
         walk: &mut RangeWalk,
         missing: MissingTables,
         visitor: &mut impl Visitor<P>,
     ) -> Result<(), Blocked> {
-        walk.holds.check(self)?;
-        let mut batch = self.begin_flush(space)?;
-        let mut set = self.lock_space(token, space).ok_or(NtStatus::INVALID_HANDLE)?;
-        let mut outcome = Ok(());
+        if walk.finished == Finished::Yes {
+            return Ok(());
+        }
+        let mut batch = FlushBatch::new(self.manager(), self.space());
+        let mut blocked = None;
+        let mut known = None;
         for _ in 0..STRETCH {
-            if walk.finished == Finished::Yes || batch.room() < BATCH_ROOM {
+            if let Err(why) =
+                self.visit_next(&mut batch, pending, walk, &mut known, missing, visitor)
+            {
+                blocked = Some(why);
                 break;
             }
-            outcome = visit_next(&mut set, &mut batch, walk, missing, visitor);
-            if outcome.is_err() {
+            if walk.finished == Finished::Yes || batch.room() < BATCH_ROOM {
                 break;
             }
         }
         let next = (walk.finished == Finished::No).then_some(walk.next);
-        visitor.end_stretch(&mut set, next);
-        walk.flush = batch.finish(set.token());
-        outcome
+        visitor.end_stretch(self, next);
+        pending.flush = batch.finish(self.token());
+        match (blocked, pending.flush) {
+            (Some(blocked), _) => Err(blocked),
+            (None, Some(ticket)) => Err(flush_wait(ticket).into()),
+            (None, None) if walk.finished == Finished::No => Err(Blocked::Restart),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Visits the next page or run of pages. `known` is the entry of that page, when its table
+    /// is known to be there.
+    #[inline]
+    fn visit_next(
+        &mut self,
+        batch: &mut FlushBatch<'_, P>,
+        pending: &mut Pending,
+        walk: &mut RangeWalk,
+        known: &mut Option<EntryRef>,
+        missing: MissingTables,
+        visitor: &mut impl Visitor<P>,
+    ) -> Result<(), Blocked> {
+        let manager = self.manager();
+        let page = walk.next;
+        let entry = match known.take() {
+            Some(entry) => entry,
+            None => {
+                let va = P::Paging::va_of_vpn(page);
+                match manager.walk(self.root(), va, Level::Table) {
+                    Walk::Found(entry) => entry,
+                    Walk::Missing { level, entry } => {
+                        if manager.load_entry(entry) != 0 {
+                            // What lies below is seen when the table is back.
+                            return self.bring_table(va, level, entry, &mut pending.holds);
+                        }
+                        if missing == MissingTables::Skip {
+                            let base = P::Paging::span_base(va, level);
+                            let last = last_page_of(base, P::Paging::span(level)).min(walk.end);
+                            visitor.visit(self, batch, Visited::Nothing { first: page, last })?;
+                            walk.advance_past(last);
+                            return Ok(());
+                        }
+                        // The visitor gives the new table its first entry before the lock is
+                        // dropped.
+                        self.descend(va, &mut pending.holds, &mut None, |_| Ok(()))?
+                    }
+                }
+            }
+        };
+        let word = manager.load_entry(entry);
+        if word == 0 && missing == MissingTables::Skip {
+            let (last, next) = self.zero_run(entry, page, walk.end);
+            visitor.visit(self, batch, Visited::Nothing { first: page, last })?;
+            walk.advance_past(last);
+            *known = next;
+            return Ok(());
+        }
+        visitor.visit(self, batch, Visited::Entry { entry, word, page })?;
+        walk.advance_past(page);
+        // The visitor may have emptied the table, which is gone then.
+        if walk.finished == Finished::No && manager.entry(entry.table).used_entries() > 0 {
+            *known = next_in_table::<P>(entry);
+        }
+        Ok(())
+    }
+
+    /// The last page of the run of zero entries that `entry`, which is zero and belongs to
+    /// `page`, begins in its table, up to `end`; and the entry after it, if the table has one.
+    #[inline]
+    fn zero_run(&self, entry: EntryRef, page: Vpn, end: Vpn) -> (Vpn, Option<EntryRef>) {
+        let first = entry.slot.index() as u64;
+        let more = (end.get() - page.get())
+            .min(P::Paging::ENTRIES as u64 - 1 - first)
+            .min(STRETCH as u64 - 1);
+        let at = |slot| EntryRef { table: entry.table, slot: Slot::from_low_bits(slot) };
+        let run = (first + 1..=first + more)
+            .take_while(|&slot| self.manager().load_entry(at(slot)) == 0)
+            .count() as u64;
+        (Vpn::new(page.get() + run), next_in_table::<P>(at(first + run)))
     }
 }
 
-fn visit_next<P: Platform>(
-    set: &mut WorkingSetGuard<'_, '_, P>,
-    batch: &mut FlushBatch<'_, P>,
-    walk: &mut RangeWalk,
-    missing: MissingTables,
-    visitor: &mut impl Visitor<P>,
-) -> Result<(), Blocked> {
-    let manager = set.manager();
-    let va = P::Paging::va_of_vpn(walk.next);
-    let page = walk.next;
-    let (level, entry) = match manager.walk(set.root(), va, Level::Table) {
-        Walk::Found(entry) => {
-            visitor.visit(set, batch, Visited::Entry { entry, page })?;
-            walk.advance_past(page);
-            return Ok(());
-        }
-        Walk::Missing { level, entry } => (level, entry),
-    };
-    if manager.load_entry(entry) != 0 {
-        // What lies below is seen when the table is back.
-        return set.bring_table(va, level, entry, &mut walk.holds);
-    }
-    match missing {
-        MissingTables::Skip => {
-            let last = last_page_of(P::Paging::span_base(va, level), P::Paging::span(level));
-            let last = last.min(walk.end);
-            visitor.visit(set, batch, Visited::Nothing { first: page, last })?;
-            walk.advance_past(last);
-        }
-        MissingTables::Create => {
-            // The visitor gives the new table its first entry before the lock is dropped.
-            let entry = set.descend(va, &mut walk.holds, &mut None, |_| Ok(()))?;
-            visitor.visit(set, batch, Visited::Entry { entry, page })?;
-            walk.advance_past(page);
-        }
-    }
-    Ok(())
+/// The entry after `entry` in its table.
+#[inline]
+fn next_in_table<P: Platform>(entry: EntryRef) -> Option<EntryRef> {
+    let next = entry.slot.index() + 1;
+    (next < P::Paging::ENTRIES)
+        .then(|| EntryRef { table: entry.table, slot: Slot::from_low_bits(next as u64) })
 }
 
 fn last_page_of(base: Va, span: Bytes) -> Vpn {

@@ -50,6 +50,27 @@ impl Age {
     }
 }
 
+/// A way to lock a page (spec 6.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageLock {
+    /// It stays in the working set (LockedInWs, MAP_PROCESS).
+    WorkingSet,
+    /// It stays in memory (LockedInMemory, MAP_SYSTEM).
+    Memory,
+}
+
+impl PageLock {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::WorkingSet, Self::Memory];
+
+    const fn bit(self) -> u64 {
+        match self {
+            Self::WorkingSet => LOCKED_IN_WORKING_SET,
+            Self::Memory => LOCKED_IN_MEMORY,
+        }
+    }
+}
+
 const VALID: u64 = 1;
 const LOCKED_IN_WORKING_SET: u64 = 1 << 1;
 const LOCKED_IN_MEMORY: u64 = 1 << 2;
@@ -101,10 +122,20 @@ impl WorkingSetEntry {
         Vpn::new(self.0 >> NUMBER_SHIFT)
     }
 
+    /// Whether it is in use for `page`.
+    pub(crate) const fn maps(self, page: Vpn) -> bool {
+        self.is_valid() && self.0 >> NUMBER_SHIFT == page.get()
+    }
+
+    /// What a free entry links to: the index of the next one, or [`NO_ENTRY`].
+    pub(crate) const fn link(self) -> u32 {
+        (self.0 >> NUMBER_SHIFT) as u32
+    }
+
     /// The next free entry, when this one is free.
     #[must_use]
     pub const fn next_free(self) -> Option<u32> {
-        let next = (self.0 >> NUMBER_SHIFT) as u32;
+        let next = self.link();
         if next == NO_ENTRY { None } else { Some(next) }
     }
 
@@ -142,6 +173,24 @@ impl WorkingSetEntry {
     #[must_use]
     pub const fn locked(self) -> Self {
         Self(self.0 | LOCKED_IN_WORKING_SET)
+    }
+
+    /// Locked in this way too.
+    #[must_use]
+    pub const fn with_lock(self, lock: PageLock) -> Self {
+        Self(self.0 | lock.bit())
+    }
+
+    /// Not locked in this way any more.
+    #[must_use]
+    pub const fn without_lock(self, lock: PageLock) -> Self {
+        Self(self.0 & !lock.bit())
+    }
+
+    /// Whether it is locked in this way.
+    #[must_use]
+    pub const fn has_lock(self, lock: PageLock) -> bool {
+        self.0 & lock.bit() != 0
     }
 
     /// Not locked in any way.

@@ -44,13 +44,14 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             manager.corrupt_entry(va);
         }
         let pfn = P::Paging::valid_pfn(word);
-        {
+        let held = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             if frame.state().usage() == FrameUse::PageTable && frame.entry().share() > 1 {
                 return Eviction::InUse;
             }
-            manager.make_transition(&mut frame, entry);
-        }
+            manager.make_transition(&mut frame, entry)
+        };
+        self.capture_write(va, held);
         batch.push_frame(va, pfn);
         self.release_entry(index);
         if P::ENABLED {
@@ -62,14 +63,19 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
 
 impl<P: Platform> Manager<P> {
     /// Turns the valid entry of a private page into its transition form and takes the mapping
-    /// away from the frame; the mapping's reference passes to the caller's flush batch.
-    pub(crate) fn make_transition(&self, frame: &mut FrameGuard<'_, '_, P>, entry: EntryRef) {
+    /// away from the frame; the mapping's reference passes to the caller's flush batch. Returns
+    /// what the entry held.
+    pub(crate) fn make_transition(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        entry: EntryRef,
+    ) -> u64 {
         let protection = P::Paging::software_protection(frame.entry().original());
         let old = self.swap_entry(entry, P::Paging::transition(frame.pfn(), protection));
         self.capture_dirty(frame, old);
-        frame.entry().drop_share();
-        frame.entry().set_u1(0);
+        frame.entry().drop_share_and_u1();
         frame.set_location(PageLocation::Transition);
+        old
     }
 
     /// Merges the dirty bit of an entry that was valid into its frame. A copy in a paging file

@@ -32,7 +32,7 @@ pub(crate) struct WorkingSetGuard<'m, 't, P: Platform> {
 
 impl<P: Platform> Manager<P> {
     pub(crate) fn header_at(&self, list: Pfn) -> Header<'_> {
-        Header::new(self.platform().frame(list), WordIndex::wrapping(0))
+        Header::new(self.platform().frame(list), 0)
     }
 
     /// Locks the working set of a space; none when the space does not exist.
@@ -122,16 +122,21 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
         self.flags & flag != 0
     }
 
-    /// Takes ownership of address creation, which lasts across waits, or says what to wait for.
-    pub(crate) fn own_address_creation(&mut self) -> Result<(), Wait> {
-        if self.flags & ADDRESS_CREATION != 0 {
-            return Err(Wait {
-                key: WaitKey::AddressCreation(self.space),
-                epoch: Epoch(self.header.creation_epoch()),
-            });
+    /// Looks whether an operation owns address creation, and says what to wait for if so.
+    pub(crate) fn address_creation_is_free(&self) -> Result<(), Wait> {
+        if self.flags & ADDRESS_CREATION == 0 {
+            return Ok(());
         }
+        Err(Wait {
+            key: WaitKey::AddressCreation(self.space),
+            epoch: Epoch(self.header.creation_epoch()),
+        })
+    }
+
+    /// Takes ownership of address creation, which is free and from now on not. It lasts when
+    /// the lock is released, across waits.
+    pub(crate) fn own_address_creation(&mut self) {
         self.set_flags(self.flags | ADDRESS_CREATION);
-        Ok(())
     }
 
     /// Gives ownership of address creation up and wakes those that want it.
@@ -157,7 +162,8 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
     }
 
     /// The word of entry `index`, which exists.
-    fn entry_word(&self, index: u32) -> &'m AtomicU64 {
+    #[inline]
+    pub(super) fn entry_word(&self, index: u32) -> &'m AtomicU64 {
         let number = (HEADER_WORDS + index) as usize;
         let frame = match number / 512 {
             0 => Pfn::new(self.value as u32),

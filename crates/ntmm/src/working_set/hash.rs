@@ -37,21 +37,22 @@ const fn slot_index(word: u64) -> Option<u32> {
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     /// The entry of the page at `va` (MiLocateWsle): the frame's hint, then the hash, then the
     /// list.
+    #[inline]
     pub(crate) fn locate(&self, va: Va, hint: u32) -> Option<u32> {
-        let page = va.vpn();
-        let maps = |index: u32| {
-            let entry = self.entry(index);
-            entry.is_valid() && entry.page() == page
-        };
-        let header = self.header();
-        if hint <= header.last_entry() && maps(hint) {
+        if hint <= self.header().last_entry() && self.entry(hint).maps(va.vpn()) {
             return Some(hint);
         }
+        self.search(va.vpn())
+    }
+
+    #[cold]
+    fn search(&self, page: Vpn) -> Option<u32> {
+        let header = self.header();
         if let Some(index) = self.hash_lookup(page) {
             return Some(index);
         }
         let first = header.first_dynamic();
-        (first..=header.last_entry()).chain(0..first).find(|&index| maps(index))
+        (first..=header.last_entry()).chain(0..first).find(|&index| self.entry(index).maps(page))
     }
 
     /// Makes the hash a page longer with a frame out of `reservation` and inserts every entry

@@ -22,7 +22,7 @@ pub(crate) const MAXIMUM_HARD: u64 = 1 << 3;
 
 record! {
     /// The header, from word 1 on.
-    pub record Header {
+    pub record Header [HEADER_WORDS as usize] {
         /// Frame of the root page table.
         root, set_root: u32 = 1, 0, 32;
         /// Frame of the hyperspace table that maps the list.
@@ -75,5 +75,7 @@ record! {
         next_color, set_next_color: u32 = 19, 0, 32;
         /// Slots of the hash; zero when there is none.
         hash_size, set_hash_size: u32 = 20, 0, 32;
+        /// Root of the map of written pages; zero when there is none.
+        write_watch, set_write_watch: u64 = 21, 0, 64;
     }
 }

@@ -1,10 +1,11 @@
 //! Free entries, growth of the list by a page, insertion and removal (spec 6.7, 6.9).
 
 use ntmm_pte::{Dirtiness, Protection, PteWord, Va};
+use ntmm_sync::atomic::{AtomicU64, Ordering};
 
-use super::entry::{Age, WorkingSetEntry};
+use super::entry::WorkingSetEntry;
 use super::guard::WorkingSetGuard;
-use super::header::{HEADER_WORDS, NO_ENTRY};
+use super::header::HEADER_WORDS;
 use crate::frames::colors::Color;
 use crate::frames::take::Want;
 use crate::frames::{FrameUse, PageReservation};
@@ -17,7 +18,30 @@ pub const FIRST_PAGE_ENTRIES: u32 = 512 - HEADER_WORDS;
 /// Entries in every further page.
 pub const PAGE_ENTRIES: u32 = 512;
 
-impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+/// An entry taken off the free list, to be filled or to be given back with
+/// [`release_entry`](WorkingSetGuard::release_entry).
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct ReservedEntry<'m> {
+    index: u32,
+    word: &'m AtomicU64,
+}
+
+impl ReservedEntry<'_> {
+    /// Its index.
+    pub(crate) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Fills it for a page of its space alone. The frame's u1 is set to the index by the caller,
+    /// who holds its lock.
+    #[inline]
+    pub(crate) fn fill(self, va: Va) {
+        self.word.store(WorkingSetEntry::direct(va.vpn()).to_word(), Ordering::Relaxed);
+    }
+}
+
+impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Links the entries from `first` up to but not including `end` into the free list, the
     /// lowest first.
     pub(crate) fn initialize_entries(&mut self, first: u32, end: u32) {
@@ -85,62 +109,103 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     }
 
     /// Takes an entry off the free list. The caller has made sure there is one.
-    pub(crate) fn reserve_entry(&mut self) -> u32 {
+    #[inline(always)]
+    pub(crate) fn reserve_entry(&mut self) -> ReservedEntry<'m> {
         let header = self.header();
         let index = header.first_free();
-        if index == NO_ENTRY || index >= header.initialized() {
+        // The mark of an empty list is above every index.
+        if index >= header.initialized() {
             self.manager().corrupt_working_set(index);
         }
-        header.set_first_free(self.entry(index).next_free().unwrap_or(NO_ENTRY));
-        header.set_last_entry(header.last_entry().max(index));
-        header.set_size(header.size() + 1);
-        header.set_peak(header.peak().max(header.size()));
+        let word = self.entry_word(index);
+        header.set_first_free(WorkingSetEntry::from_word(word.load(Ordering::Relaxed)).link());
+        if index > header.last_entry() {
+            header.set_last_entry(index);
+        }
+        let size = header.size() + 1;
+        header.set_size(size);
+        if size > header.peak() {
+            header.set_peak(size);
+        }
         header.set_fault_count(header.fault_count() + 1);
-        index
-    }
-
-    /// Fills a reserved entry for a page of this space alone. The frame's u1 is set to `index`
-    /// by the caller, who holds its lock.
-    pub(crate) fn fill_direct(&mut self, index: u32, va: Va) {
-        self.set_entry(index, WorkingSetEntry::direct(va.vpn()));
+        ReservedEntry { index, word }
     }
 
     /// Inserts a page of the manager's own that stays as long as the space exists, below
     /// FirstDynamic.
     pub(crate) fn insert_permanent(&mut self, va: Va) {
         let manager = self.manager();
-        let index = self.reserve_entry();
+        let reserved = self.reserve_entry();
+        let index = reserved.index();
         let pfn = manager.resident_frame(self.root(), va);
         manager.lock_frame(self.token(), pfn).entry().set_u1(index);
-        self.fill_direct(index, va);
+        reserved.fill(va);
         self.lock_entry(index);
     }
 
     /// Gives the entry `index` back to the free list. It is not locked.
     pub(crate) fn release_entry(&mut self, index: u32) {
-        let header = self.header();
-        if self.entry(index).is_hashed() {
-            self.hash_remove(index);
-        }
-        let entry = self.entry(index);
+        let word = self.entry_word(index);
+        let entry = WorkingSetEntry::from_word(word.load(Ordering::Relaxed));
         if entry.is_valid() && !entry.is_direct() {
-            header.set_non_direct(header.non_direct().saturating_sub(1));
+            self.forget_indirect(index, entry);
         }
-        self.set_entry(index, WorkingSetEntry::free(header.first_free()).with_age(Age::YOUNG));
+        self.link_free(index, word);
+    }
+
+    /// Links the entry `index`, which is `word`, into the free list.
+    #[inline]
+    fn link_free(&mut self, index: u32, word: &AtomicU64) {
+        let header = self.header();
+        let free = WorkingSetEntry::free(header.first_free());
+        word.store(free.to_word(), Ordering::Relaxed);
         header.set_first_free(index);
         header.set_size(header.size().saturating_sub(1));
         if index == header.last_entry() {
-            let mut last = index;
-            while last > 0 && !self.entry(last).is_valid() {
-                last -= 1;
-            }
-            header.set_last_entry(last);
+            self.lower_last_entry();
         }
     }
 
-    /// Takes the page with entry `index` out of the set because it is being deleted; a locked
-    /// entry is unlocked first.
-    pub(crate) fn remove_entry(&mut self, index: u32) {
+    /// Takes an entry that is not direct out of the hash and out of the count.
+    #[cold]
+    fn forget_indirect(&mut self, index: u32, entry: WorkingSetEntry) {
+        if entry.is_hashed() {
+            self.hash_remove(index);
+        }
+        let header = self.header();
+        header.set_non_direct(header.non_direct().saturating_sub(1));
+    }
+
+    /// Finds the highest entry in use again when that has been given back.
+    #[inline(never)]
+    fn lower_last_entry(&mut self) {
+        let header = self.header();
+        let mut last = header.last_entry().saturating_sub(1);
+        while last > 0 && !self.entry(last).is_valid() {
+            last -= 1;
+        }
+        header.set_last_entry(last);
+    }
+
+    /// Takes the page at `va` out of the set because it is being deleted, or hidden from its
+    /// program. `hint` is the u1 of its frame.
+    #[inline]
+    pub(crate) fn remove_entry(&mut self, va: Va, hint: u32) {
+        if hint <= self.header().last_entry() {
+            let word = self.entry_word(hint);
+            let entry = WorkingSetEntry::from_word(word.load(Ordering::Relaxed));
+            if entry.maps(va.vpn()) && entry.is_direct() && !entry.is_locked() {
+                self.link_free(hint, word);
+                return;
+            }
+        }
+        self.remove_other(va, hint);
+    }
+
+    /// As [`remove_entry`](Self::remove_entry), when the entry has to be searched for or is locked.
+    #[cold]
+    fn remove_other(&mut self, va: Va, hint: u32) {
+        let Some(index) = self.locate(va, hint) else { self.manager().corrupt_entry(va) };
         let index = if self.entry(index).is_locked() { self.unlock_entry(index) } else { index };
         self.release_entry(index);
     }

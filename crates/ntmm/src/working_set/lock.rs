@@ -6,15 +6,20 @@
 
 use ntmm_pte::PagingMode;
 
-use super::entry::WorkingSetEntry;
+use super::entry::{PageLock, WorkingSetEntry};
 use super::guard::WorkingSetGuard;
 use crate::platform::Platform;
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     /// Locks the page with entry `index` in the set; returns its new index.
     pub(crate) fn lock_entry(&mut self, index: u32) -> u32 {
-        let header = self.header();
         self.set_entry(index, self.entry(index).locked());
+        self.move_to_locked(index)
+    }
+
+    /// Moves an entry that has been locked below FirstDynamic; returns its new index.
+    fn move_to_locked(&mut self, index: u32) -> u32 {
+        let header = self.header();
         let first = header.first_dynamic();
         if index < first {
             return index;
@@ -23,6 +28,23 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         header.set_first_dynamic(first + 1);
         header.set_next_slot(header.next_slot().max(first + 1));
         first
+    }
+
+    /// Locks the page with entry `index` in one way, beside others; returns its new index.
+    pub(crate) fn add_lock(&mut self, index: u32, lock: PageLock) -> u32 {
+        let was_locked = self.entry(index).is_locked();
+        self.set_entry(index, self.entry(index).with_lock(lock));
+        if was_locked { index } else { self.move_to_locked(index) }
+    }
+
+    /// Undoes [`add_lock`](Self::add_lock).
+    pub(crate) fn drop_lock(&mut self, index: u32, lock: PageLock) {
+        let entry = self.entry(index).without_lock(lock);
+        if entry.is_locked() {
+            self.set_entry(index, entry);
+        } else {
+            self.unlock_entry(index);
+        }
     }
 
     /// Undoes [`lock_entry`](Self::lock_entry); returns the entry's new index.

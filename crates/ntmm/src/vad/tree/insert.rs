@@ -45,14 +45,6 @@ impl Side {
     }
 }
 
-/// What the way down to a page shows.
-struct Place {
-    /// Where the last descriptor ends that starts at the page or before.
-    last_end: Option<u64>,
-    /// Full nodes in an unbroken run from the leaf upwards.
-    splits: u8,
-}
-
 /// An insertion on its way down.
 struct Insertion<'a, N> {
     frames: &'a N,
@@ -70,7 +62,7 @@ impl<F: Fanout> VadTree<F> {
         let Some((top, root)) = self.root() else {
             return 1;
         };
-        let Place { splits, .. } = place_for::<F>(frames, top, root, start);
+        let splits = splits_for::<F>(frames, top, root, start);
         usize::from(splits) + usize::from(splits == self.height)
     }
 
@@ -88,10 +80,7 @@ impl<F: Fanout> VadTree<F> {
             (self.height, self.nodes, self.count) = (1, 1, 1);
             return Ok(());
         };
-        let Place { last_end, splits } = place_for::<F>(frames, top, root, vad.end);
-        if last_end.is_some_and(|end| end >= vad.start.get()) {
-            return Err(InsertError::Overlap);
-        }
+        let splits = splits_for::<F>(frames, top, root, vad.start);
         let side = Side::of(&vad, bounds(frames, top, root));
         let insertion = Insertion { frames, vad, side, splits };
         if splits < self.height {
@@ -117,22 +106,24 @@ impl<N: NodeFrames> Insertion<'_, N> {
     /// Inserts below `pfn`, a node of `level`. Returns the new right neighbour of the node when
     /// it was split.
     fn descend(&self, level: u8, pfn: Pfn) -> Result<Option<Pfn>, InsertError> {
+        let words = self.frames.node(pfn);
+        let row = match level {
+            0 => self.place_in(Leaf::new(words))?,
+            _ => self.child_of(Inner::new(words))?,
+        };
         let spare = if level < self.splits {
             Some(self.frames.allocate().ok_or(InsertError::NoFrames)?)
         } else {
             None
         };
-        let words = self.frames.node(pfn);
         let spare_words = spare.map(|spare| self.frames.node(spare));
         let Some(below) = level.checked_sub(1) else {
             let leaf = Leaf::new(words);
-            let row = leaf.floor(self.vad.start.get()).map_or(0, |before| before + 1);
             let (target, row) = self.place(leaf, spare_words.map(Leaf::initialise), row);
             target.insert(row, &self.vad);
             return Ok(spare);
         };
         let inner = Inner::new(words);
-        let row = row_for(inner, self.vad.start);
         let child = inner.child(row);
         let sibling = self.descend(below, child).inspect_err(|_| {
             if let Some(spare) = spare {
@@ -146,6 +137,27 @@ impl<N: NodeFrames> Insertion<'_, N> {
             target.insert(row, sibling, summary(self.frames, below, sibling));
         }
         Ok(spare)
+    }
+
+    /// The row of `leaf` where the descriptor belongs.
+    fn place_in(&self, leaf: Leaf<'_>) -> Result<usize, InsertError> {
+        let before = leaf.floor(self.vad.start.get());
+        if before.is_some_and(|before| leaf.end(before) >= self.vad.start.get()) {
+            return Err(InsertError::Overlap);
+        }
+        let row = before.map_or(0, |before| before + 1);
+        if self.reaches(leaf, row) { Err(InsertError::Overlap) } else { Ok(row) }
+    }
+
+    /// The child of `inner` where the descriptor belongs.
+    fn child_of(&self, inner: Inner<'_>) -> Result<usize, InsertError> {
+        let row = row_for(inner, self.vad.start);
+        if self.reaches(inner, row + 1) { Err(InsertError::Overlap) } else { Ok(row) }
+    }
+
+    /// Whether the descriptor ends within `row` or after its start.
+    fn reaches<S: Shape>(&self, node: Node<'_, S>, row: usize) -> bool {
+        row < node.len() && node.start(row) <= self.vad.end.get()
     }
 
     /// Splits `node` when a new right neighbour is given. Returns the node and the row where
@@ -172,8 +184,9 @@ impl<N: NodeFrames> Insertion<'_, N> {
     }
 }
 
-/// What the way down shows from `root`, a node of level `top`, to `vpn`.
-fn place_for<F: Fanout>(frames: &impl NodeFrames, top: u8, root: Pfn, vpn: Vpn) -> Place {
+/// Full nodes in an unbroken run upwards from the leaf where a descriptor that starts at `start`
+/// belongs, below and with `root`, a node of level `top`.
+fn splits_for<F: Fanout>(frames: &impl NodeFrames, top: u8, root: Pfn, start: Vpn) -> u8 {
     let mut pfn = root;
     let mut splits = 0;
     for level in (0..=top).rev() {
@@ -181,12 +194,10 @@ fn place_for<F: Fanout>(frames: &impl NodeFrames, top: u8, root: Pfn, vpn: Vpn) 
         splits = if full { splits + 1 } else { 0 };
         if level > 0 {
             let inner = Inner::new(frames.node(pfn));
-            pfn = inner.child(row_for(inner, vpn));
+            pfn = inner.child(row_for(inner, start));
         }
     }
-    let leaf = Leaf::new(frames.node(pfn));
-    let last_end = leaf.floor(vpn.get()).map(|row| leaf.end(row));
-    Place { last_end, splits }
+    splits
 }
 
 /// The child below which a descriptor that starts at `start` belongs.

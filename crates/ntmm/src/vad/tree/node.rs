@@ -22,6 +22,7 @@ use core::marker::PhantomData;
 use ntmm_pte::{Pfn, Vpn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::{FrameWords, WORDS_PER_FRAME, WordIndex, word};
+use ntmm_sync::record::View;
 
 use super::record::{RECORD_WORDS, Vad, VadRecord};
 
@@ -41,7 +42,7 @@ const CHILD_COLUMN: usize = 3;
 
 ntmm_sync::record! {
     /// The header of a node.
-    pub record NodeHeader {
+    pub record NodeHeader [HEADER_WORDS] {
         /// Rows in use.
         length, set_length: u16 = 0, 0, 16;
         /// Distance from the leaves, which are at level 0.
@@ -109,7 +110,7 @@ impl<'a, S: Shape> Node<'a, S> {
     }
 
     pub fn header(self) -> NodeHeader<'a> {
-        NodeHeader::new(self.words, WordIndex::wrapping(0))
+        NodeHeader::new(self.words, 0)
     }
 
     /// Empties the node whatever its frame held. Each row's slot is what `slot` gives.
@@ -174,18 +175,19 @@ impl<'a, S: Shape> Node<'a, S> {
 
     /// Number of leading rows whose value in `column` is below `bound`.
     ///
-    /// Counts first the blocks that lie below as a whole, then the rows of the block after them.
-    /// The loads of a count are independent and decide no branch, so that none waits for another
-    /// or for a mispredicted branch, as the steps of a binary search would. Values and bounds
-    /// are below 2^63, so the sign of their difference is the comparison; said as an addition of
-    /// bits, it keeps the compiler from packing the results into vectors and out again.
+    /// Passes first over the blocks that lie below as a whole, of which there are none in the
+    /// small tree of most address spaces, then counts the rows of the block after them. The loads
+    /// of the count are independent and decide no branch, so that none waits for another or for a
+    /// mispredicted branch, as the steps of a binary search would. Values and bounds are below
+    /// 2^63, so the sign of their difference is the comparison; said as an addition of bits, it
+    /// keeps the compiler from packing the results into vectors and out again.
     #[inline]
     fn rows_below<const COLUMN: usize>(self, bound: u64) -> usize {
         let below = |cell: &AtomicU64| cell.load(Ordering::Relaxed).wrapping_sub(bound) >> 63;
         let first = HEADER_WORDS + COLUMN * S::CAPACITY;
         let column = self.words.get(first..first + S::CAPACITY).unwrap_or_default();
         let (blocks, _) = column.as_chunks::<BLOCK>();
-        let whole = blocks.iter().map(|[.., last]| below(last)).sum::<u64>() as usize;
+        let whole = blocks.iter().take_while(|[.., last]| below(last) != 0).count();
         let part = match blocks.get(whole) {
             Some(block) => block.iter().map(below).sum::<u64>() as usize,
             None => 0,
@@ -277,14 +279,15 @@ impl<'a> Leaf<'a> {
         self.get(0, row) & SLOT_MASK
     }
 
-    fn record_word(self, row: usize) -> WordIndex {
-        let records = HEADER_WORDS + LeafShape::COLUMNS * LeafShape::CAPACITY;
-        WordIndex::wrapping(records + self.slot(row) as usize * RECORD_WORDS)
-    }
-
     /// The record of `row`.
+    // A slot is below the capacity, which the comparison lets the compiler see.
+    #[allow(clippy::indexing_slicing)]
     pub fn record(self, row: usize) -> VadRecord<'a> {
-        VadRecord::new(self.words, self.record_word(row))
+        let (_, records) =
+            self.words.split_at(WORDS_PER_FRAME - RECORD_WORDS * LeafShape::CAPACITY);
+        let (records, _) = records.as_chunks::<RECORD_WORDS>();
+        let slot = (self.slot(row) as usize).min(LeafShape::CAPACITY - 1);
+        VadRecord::of(View::over(&records[slot]))
     }
 
     /// The descriptor of `row`.
@@ -301,10 +304,10 @@ impl<'a> Leaf<'a> {
         self.open(row);
         self.set_range(row, vad.start.get(), vad.end.get());
         let record = self.record(row);
-        for offset in 0..RECORD_WORDS {
+        record.encode(&vad.attributes);
+        for offset in 1..RECORD_WORDS {
             record.view().word(offset as u16).store(0, Ordering::Relaxed);
         }
-        record.encode(&vad.attributes);
     }
 
     /// What the parent keeps of this leaf, which is not empty.

@@ -8,6 +8,7 @@
 //! Records change under the locks of the tree, see [the tree](super).
 
 use ntmm_pte::{Pages, Protection, Vpn};
+use ntmm_sync::atomic::Ordering;
 
 /// Words of a record.
 pub(super) const RECORD_WORDS: usize = 6;
@@ -17,7 +18,7 @@ const COMMIT_CHARGE_MAX: u64 = (1 << 51) - 1;
 
 ntmm_sync::record! {
     /// A descriptor's record in a leaf: NT's flags word (`MMVAD_FLAGS`, spec 7.2).
-    pub record VadRecord {
+    pub record VadRecord [RECORD_WORDS] {
         /// Pages charged to this range.
         commit_charge, set_commit_charge: u64 = 0, 0, 51;
         /// 1: the protection may not be changed.
@@ -28,6 +29,8 @@ ntmm_sync::record! {
         mem_commit, set_mem_commit: u8 = 0, 55, 1;
         /// The 5-bit protection mask the range was allocated with.
         protection, set_protection: u8 = 0, 56, 5;
+        /// Whether the range is a placeholder (1), or replaced one (2).
+        placeholder, set_placeholder: u8 = 0, 61, 2;
         /// 1: the pages belong to this address space alone.
         private_memory, set_private_memory: u8 = 0, 63, 1;
     }
@@ -120,6 +123,17 @@ pub enum ProtectionChange {
     Refused,
 }
 
+/// Whether a range is a placeholder, which holds addresses for an allocation to come (API 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Placeholder {
+    /// It never was one.
+    Never,
+    /// It is one.
+    Empty,
+    /// It has replaced one, and can become one again.
+    Replaced,
+}
+
 /// Everything a descriptor says about its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VadAttributes {
@@ -131,6 +145,8 @@ pub struct VadAttributes {
     pub commitment: Commitment,
     /// Whether the protection may be changed.
     pub protection_change: ProtectionChange,
+    /// Whether the range is a placeholder.
+    pub placeholder: Placeholder,
     /// Pages charged to the range; cut to 51 bits in the record.
     pub commit_charge: Pages,
 }
@@ -149,34 +165,53 @@ pub struct Vad {
 impl VadRecord<'_> {
     /// The attributes in the record.
     pub(super) fn decode(&self) -> VadAttributes {
+        let word = self.view().word(0).load(Ordering::Relaxed);
+        let [charge, no_change, vad_type, mem_commit, protection, placeholder, private] =
+            Self::FIELDS;
         VadAttributes {
-            kind: VadKind::decode(self.vad_type(), self.private_memory()),
-            protection: Protection::from_low_bits(u64::from(self.protection())),
-            commitment: match self.mem_commit() {
+            kind: VadKind::decode(vad_type.get(word) as u8, private.get(word) as u8),
+            protection: Protection::from_low_bits(protection.get(word)),
+            commitment: match mem_commit.get(word) {
                 0 => Commitment::Reserved,
                 _ => Commitment::Committed,
             },
-            protection_change: match self.no_change() {
+            protection_change: match no_change.get(word) {
                 0 => ProtectionChange::Allowed,
                 _ => ProtectionChange::Refused,
             },
-            commit_charge: Pages::new(self.commit_charge()),
+            placeholder: match placeholder.get(word) {
+                0 => Placeholder::Never,
+                1 => Placeholder::Empty,
+                _ => Placeholder::Replaced,
+            },
+            commit_charge: Pages::new(charge.get(word)),
         }
     }
 
     /// Writes the attributes; the words of views are left alone.
     pub(super) fn encode(&self, attributes: &VadAttributes) {
-        self.set_vad_type(attributes.kind.vad_type());
-        self.set_private_memory(attributes.kind.private_memory());
-        self.set_protection(attributes.protection.bits());
-        self.set_mem_commit(match attributes.commitment {
+        let commitment = match attributes.commitment {
             Commitment::Reserved => 0,
             Commitment::Committed => 1,
-        });
-        self.set_no_change(match attributes.protection_change {
+        };
+        let refused = match attributes.protection_change {
             ProtectionChange::Allowed => 0,
             ProtectionChange::Refused => 1,
-        });
-        self.set_commit_charge(attributes.commit_charge.get().min(COMMIT_CHARGE_MAX));
+        };
+        let history = match attributes.placeholder {
+            Placeholder::Never => 0,
+            Placeholder::Empty => 1,
+            Placeholder::Replaced => 2,
+        };
+        let [charge, no_change, vad_type, mem_commit, protection, placeholder, private] =
+            Self::FIELDS;
+        let mut word = charge.set(0, attributes.commit_charge.get().min(COMMIT_CHARGE_MAX));
+        word = no_change.set(word, refused);
+        word = vad_type.set(word, attributes.kind.vad_type().into());
+        word = mem_commit.set(word, commitment);
+        word = protection.set(word, attributes.protection.bits().into());
+        word = placeholder.set(word, history);
+        word = private.set(word, attributes.kind.private_memory().into());
+        self.view().word(0).store(word, Ordering::Relaxed);
     }
 }

@@ -110,6 +110,7 @@ const PLAIN: VadAttributes = VadAttributes {
     protection: Protection::READWRITE,
     commitment: Commitment::Reserved,
     protection_change: ProtectionChange::Allowed,
+    placeholder: Placeholder::Never,
     commit_charge: Pages::ZERO,
 };
 
@@ -123,14 +124,18 @@ fn any_attributes() -> impl Strategy<Value = VadAttributes> {
         0_u64..32,
         prop::sample::select(&[Commitment::Reserved, Commitment::Committed][..]),
         prop::sample::select(&[ProtectionChange::Allowed, ProtectionChange::Refused][..]),
+        prop::sample::select(&[Placeholder::Never, Placeholder::Empty, Placeholder::Replaced][..]),
         0_u64..1 << 51,
     )
-        .prop_map(|(kind, protection, commitment, protection_change, charge)| VadAttributes {
-            kind,
-            protection: Protection::from_low_bits(protection),
-            commitment,
-            protection_change,
-            commit_charge: Pages::new(charge),
+        .prop_map(|(kind, protection, commitment, protection_change, placeholder, charge)| {
+            VadAttributes {
+                kind,
+                protection: Protection::from_low_bits(protection),
+                commitment,
+                protection_change,
+                placeholder,
+                commit_charge: Pages::new(charge),
+            }
         })
 }
 

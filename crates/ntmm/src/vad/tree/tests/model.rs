@@ -130,6 +130,10 @@ fn compare_lookups<F: Fanout>(
     assert_eq!(tree.next_at_or_after(frames, vpn), next);
     let previous = oracle.vads().rev().find(|vad| vad.start < vpn);
     assert_eq!(tree.previous_before(frames, vpn), previous);
+    if oracle.first_overlap(page, last.get()).is_none() {
+        let ends = (previous.map(|vad| vad.end), next.map(|vad| vad.start));
+        assert_eq!(tree.neighbours(frames, vpn, last), ends);
+    }
 }
 
 fn run<F: Fanout>(actions: Vec<Action>, probes: &[(u64, u64)]) {

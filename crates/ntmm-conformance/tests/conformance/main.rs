@@ -1,0 +1,7 @@
+//! The harness itself: reading cases, evaluating expressions, running cases on a toy.
+
+mod expressions;
+mod reading;
+mod running;
+mod toy;
+mod versions;

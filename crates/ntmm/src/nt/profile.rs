@@ -1,0 +1,171 @@
+//! Where versions of Windows differ: one table, one row for each profile.
+//!
+//! Nothing else in this module asks which profile a caller has; it asks for the field of the
+//! [`Behaviour`] that the question is about.
+
+use super::constants::{
+    MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_RESERVE, MEM_RESET, MEM_TOP_DOWN,
+    MEM_WRITE_WATCH,
+};
+use super::target::ProcessAccess;
+use crate::status::NtStatus;
+
+/// A family of versions that behave alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// NT 5: Windows 2000, XP and Server 2003.
+    #[default]
+    Legacy,
+    /// Windows 10 from 1903 on.
+    Modern,
+}
+
+impl Profile {
+    /// All profiles.
+    pub const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
+
+    /// How its versions behave.
+    #[must_use]
+    pub const fn behaviour(self) -> &'static Behaviour {
+        match self {
+            Self::Legacy => &LEGACY,
+            Self::Modern => &MODERN,
+        }
+    }
+}
+
+/// What versions differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behaviour {
+    /// What a base from 1 to 0xFFFF means, which rounds to zero (nt-api 3.2).
+    pub null_page: NullPage,
+    /// The answer to 21 zero bits; none when they are a limit like others, below which nothing
+    /// fits (2).
+    pub twenty_one_zero_bits: Option<NtStatus>,
+    /// Bits that an allocation type may have (3.1 row 2).
+    pub allocation_types: u32,
+    /// The answer to the bits of placeholders in a call that does not know them (3.6).
+    pub misplaced_placeholder: NtStatus,
+    /// Whether there are placeholders, which the extended calls and the free types are for
+    /// (3.6, 4.1 row 1, 4.3).
+    pub placeholders: Placeholders,
+    /// The size written back when a whole allocation is decommitted (4.2).
+    pub whole_decommit: WholeDecommit,
+    /// The answer to a write-copy protection for private memory (5.1 row 10).
+    pub private_write_copy: NtStatus,
+    /// What is stored as old protection when the pages are not there (5.2).
+    pub old_protection: OldProtection,
+    /// What it means to be uncached (5.2).
+    pub caching: Caching,
+    /// The highest information class (7, 1.4).
+    pub newest_class: u32,
+    /// Rights one of which suffices to ask about memory (7.1 row 5).
+    pub query_access: &'static [ProcessAccess],
+    /// How a read ends into a buffer that cannot take its first byte (9 row 7).
+    pub bad_buffer: NtStatus,
+    /// How a copy ends whose destination goes bad after the first byte (9 row 6).
+    pub broken_copy: BrokenCopy,
+}
+
+/// What a base in the lowest 64 KiB means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullPage {
+    /// The address it rounds to.
+    Mappable,
+    /// An error.
+    Refused,
+}
+
+/// Whether placeholders exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placeholders {
+    /// Their bits are unknown.
+    Unknown,
+    /// They do.
+    Known,
+}
+
+/// The size written back by a decommit of size zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholeDecommit {
+    /// That of the allocation.
+    FullSize,
+    /// Zero, as it was given.
+    Zero,
+}
+
+/// What a protect call that finds no committed pages stores as old protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldProtection {
+    /// Nothing.
+    Unchanged,
+    /// PAGE_NOACCESS.
+    NoAccess,
+}
+
+/// What being uncached belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// The protection of a page.
+    OfPage,
+    /// The allocation: protect calls neither give nor take it.
+    OfAllocation,
+}
+
+/// How a copy ends whose destination goes bad after the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenCopy {
+    /// The status.
+    pub status: NtStatus,
+    /// What is counted as copied.
+    pub count: BrokenCount,
+}
+
+/// What a copy that ends early counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenCount {
+    /// Nothing.
+    Zero,
+    /// The bytes in front of the fault.
+    Copied,
+}
+
+const LEGACY_TYPES: u32 = MEM_COMMIT
+    | MEM_RESERVE
+    | MEM_RESET
+    | MEM_PHYSICAL
+    | MEM_TOP_DOWN
+    | MEM_WRITE_WATCH
+    | MEM_LARGE_PAGES;
+
+const LEGACY: Behaviour = Behaviour {
+    null_page: NullPage::Mappable,
+    twenty_one_zero_bits: None,
+    allocation_types: LEGACY_TYPES,
+    misplaced_placeholder: NtStatus::INVALID_PARAMETER_5,
+    placeholders: Placeholders::Unknown,
+    whole_decommit: WholeDecommit::FullSize,
+    private_write_copy: NtStatus::INVALID_PARAMETER_4,
+    old_protection: OldProtection::Unchanged,
+    caching: Caching::OfPage,
+    newest_class: 4,
+    query_access: &[ProcessAccess::QUERY_INFORMATION],
+    bad_buffer: NtStatus::ACCESS_VIOLATION,
+    broken_copy: BrokenCopy { status: NtStatus::ACCESS_VIOLATION, count: BrokenCount::Zero },
+};
+
+const MODERN: Behaviour = Behaviour {
+    null_page: NullPage::Refused,
+    twenty_one_zero_bits: Some(NtStatus::INVALID_PARAMETER),
+    allocation_types: LEGACY_TYPES,
+    misplaced_placeholder: NtStatus::INVALID_PARAMETER,
+    placeholders: Placeholders::Known,
+    whole_decommit: WholeDecommit::Zero,
+    private_write_copy: NtStatus::INVALID_PAGE_PROTECTION,
+    old_protection: OldProtection::NoAccess,
+    caching: Caching::OfAllocation,
+    newest_class: 10,
+    query_access: &[ProcessAccess::QUERY_INFORMATION, ProcessAccess::QUERY_LIMITED_INFORMATION],
+    bad_buffer: NtStatus::PARTIAL_COPY,
+    broken_copy: BrokenCopy { status: NtStatus::PARTIAL_COPY, count: BrokenCount::Copied },
+};
