@@ -5,7 +5,7 @@
 //! page of what happened. `ntmm trace` converts [traces](ntmm_trace) and shows them
 //! ([`trace`]). `ntmm check` makes random runs against an independent model ([`check`]), and
 //! `ntmm coverage` says what is here of what NT has ([`coverage`]). `ntmm boot` starts the kernel
-//! that the manager has on bare x86-64 in QEMU ([`boot`]), and `ntmm bench` measures ([`bench`]).
+//! that the manager has on bare x86-64 in QEMU ([`boot`]), and `ntmm bench` measures ([`mod@bench`]).
 //! A command that fails says in one line what was wrong and where, and its exit status says of
 //! which kind that was ([`failure`]).
 #![forbid(unsafe_code)]

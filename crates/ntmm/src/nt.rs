@@ -4,7 +4,7 @@
 //! The calls of [`virtual_memory`](crate::virtual_memory) take types that nonsense does not fit
 //! into. A system-call handler, an emulator or a sandbox has registers instead, and the order in
 //! which a caller's mistakes are noticed is part of how Windows behaves. Each file here holds one
-//! call: an [`Operation`](crate::Operation) built from the raw parameters, which makes the checks
+//! call: an [`Operation`] built from the raw parameters, which makes the checks
 //! of its table in nt-api 2 to 18 row by row, runs the typed call, and says what is to be written
 //! back. Such an operation never raises: its status is in what it yields.
 //!
