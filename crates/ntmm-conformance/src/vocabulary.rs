@@ -17,28 +17,28 @@ pub enum Knowledge {
 }
 
 /// The Nt calls on virtual memory.
-pub const MEMORY_CALLS: [&str; 11] = [
+pub const MEMORY_CALLS: [&str; 13] = [
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtClose",
     "NtFlushVirtualMemory",
     "NtFreeVirtualMemory",
+    "NtGetWriteWatch",
     "NtLockVirtualMemory",
     "NtProtectVirtualMemory",
     "NtQueryVirtualMemory",
     "NtReadVirtualMemory",
+    "NtResetWriteWatch",
     "NtUnlockVirtualMemory",
     "NtWriteVirtualMemory",
 ];
 
 /// Calls on virtual memory that nobody can make yet, and the two pseudo-calls on stacks that grow.
-const CALLS_TO_COME: [&str; 10] = [
+const CALLS_TO_COME: [&str; 8] = [
     "NtAllocateUserPhysicalPages",
     "NtFreeUserPhysicalPages",
-    "NtGetWriteWatch",
     "NtMapUserPhysicalPages",
     "NtMapUserPhysicalPagesScatter",
-    "NtResetWriteWatch",
     "NtSetInformationVirtualMemory",
     "io.read_file_into",
     "stack.overflow",
@@ -66,7 +66,7 @@ pub const PSEUDO_CALLS: [&str; 17] = [
     "vm.find_free",
 ];
 
-const TO_COME: &str = "write watch, AWE, growing stacks and prefetching come later";
+const TO_COME: &str = "AWE, growing stacks and prefetching come later";
 const SECTIONS: &str = "sections come later";
 const KERNEL: &str = "MDLs and the kernel's own calls come later";
 const LIBRARY: &str = "it belongs to ntdll, not to the kernel";

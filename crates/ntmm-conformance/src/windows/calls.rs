@@ -2,6 +2,7 @@
 
 mod query;
 mod transfer;
+mod write_watch;
 
 use ntmm::nt::{
     AllocateParameters, AllocateVirtualMemory, Caller, FlushParameters, FlushVirtualMemory,
@@ -26,10 +27,12 @@ impl<M: Hardware> Windows<M> {
             "NtClose" => self.close(arguments),
             "NtFlushVirtualMemory" => self.flush(arguments),
             "NtFreeVirtualMemory" => self.free(arguments),
+            "NtGetWriteWatch" => self.get_write_watch(arguments),
             "NtLockVirtualMemory" => self.lock(arguments),
             "NtProtectVirtualMemory" => self.protect(arguments),
             "NtQueryVirtualMemory" => self.query(arguments),
             "NtReadVirtualMemory" => self.read(arguments),
+            "NtResetWriteWatch" => self.reset_write_watch(arguments),
             "NtUnlockVirtualMemory" => self.unlock(arguments),
             "NtWriteVirtualMemory" => self.write(arguments),
             _ => Err(Refusal::Unknown(format!("nobody makes the call {name}"))),
