@@ -184,6 +184,24 @@ impl Scheduler {
         })
     }
 
+    /// Whether waiting for the end of a thread would be for ever, because that thread waits for
+    /// the running one, if only through others.
+    pub fn closes_circle(&self, name: Name) -> bool {
+        let own = self.name(processor::current_thread());
+        let mut next = name;
+        // Nobody has closed a circle before, so this ends.
+        while next != own {
+            match self.threads.get(next.place) {
+                Some(thread) if thread.generation == next.generation => match thread.state {
+                    State::Parked(Reason::End(further)) => next = further,
+                    _ => return false,
+                },
+                _ => return false,
+            }
+        }
+        true
+    }
+
     fn name(&self, place: ThreadId) -> Name {
         Name { place, generation: self.threads[place].generation }
     }
@@ -491,11 +509,6 @@ pub fn home() -> Option<Home> {
 pub fn has_been(name: Name) -> bool {
     let scheduler = SCHEDULER.get().lock();
     scheduler.threads.get(name.place).is_some_and(|thread| thread.generation >= name.generation)
-}
-
-/// The running thread's name.
-pub fn current_name() -> Name {
-    SCHEDULER.get().lock().name(processor::current_thread())
 }
 
 /// Whether the running thread has been killed.

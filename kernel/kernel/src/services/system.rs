@@ -22,7 +22,7 @@ const PAUSE: u64 = 10_000;
 /// Nobody else wanted to run.
 const NO_YIELD_PERFORMED: u64 = 0x4000_0024;
 
-/// A thread would wait for itself.
+/// A thread would wait for itself, directly or through others.
 const POSSIBLE_DEADLOCK: NtStatus = NtStatus::new(0xC000_0194);
 
 const SYSTEM_PERFORMANCE_INFORMATION: u64 = 2;
@@ -309,11 +309,13 @@ pub(super) extern "C" fn wait_for_thread(
         if !scheduler::has_been(thread) {
             return Err(NtStatus::INVALID_HANDLE);
         }
-        if thread == scheduler::current_name() {
-            return Err(POSSIBLE_DEADLOCK);
-        }
-        scheduler::park(Reason::End(thread), |threads| threads.has_ended(thread, home.process))
-            .map_err(|_| NtStatus::PROCESS_IS_TERMINATING)
+        let mut circle = false;
+        scheduler::park(Reason::End(thread), |threads| {
+            circle = threads.closes_circle(thread);
+            circle || threads.has_ended(thread, home.process)
+        })
+        .map_err(|_| NtStatus::PROCESS_IS_TERMINATING)?;
+        if circle { Err(POSSIBLE_DEADLOCK) } else { Ok(()) }
     };
     status(call())
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ntmm_user::exceptions::{self, Disposition};
 use ntmm_user::flags::{MEM_DECOMMIT, MEM_RELEASE, PAGE_NOACCESS};
 use ntmm_user::services::{
-    NtCreateThreadEx, NtDelayExecution, NtTerminateProcess, NtTerminateThread,
+    NtCreateThreadEx, NtDelayExecution, NtTerminateProcess, NtTerminateThread, NtWaitForThread,
     RegisterExceptionDispatcher, Service,
 };
 use ntmm_user::start::exit;
@@ -57,6 +57,7 @@ pub const CASES: &[Case] = &[
     case("thread-ends-process", thread_ends_process, &[CHOSEN]),
     case("last-thread-ends", last_thread_ends, &[CHOSEN]),
     case("many-threads", many_threads, &[NtStatus::SUCCESS]),
+    case("waits-in-a-circle", wait_in_a_circle, &[NtStatus::SUCCESS]),
     // Ways out.
     case("ends-with-high-bits", ends_with_high_bits, &[CHOSEN]),
     case("panic", panics, &[NtStatus::UNSUCCESSFUL]),
@@ -303,6 +304,42 @@ extern "C" fn ends_process(_argument: u64) -> ! {
 
 extern "C" fn last_thread_ends() {
     let _ = NtTerminateThread(Handle::CURRENT_THREAD, CHOSEN);
+}
+
+/// The three threads of [`wait_in_a_circle`], and how many of their waits were refused.
+static CIRCLE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Lets three threads wait for each other: the last of them must be refused, and the others must
+/// see it end.
+extern "C" fn wait_in_a_circle() {
+    for (number, id) in (0..).zip(&CIRCLE) {
+        match Thread::start(waits_for_next, number) {
+            Ok(thread) => id.store(thread.id(), Ordering::SeqCst),
+            Err(status) => exit(status),
+        }
+    }
+    for id in &CIRCLE {
+        if NtWaitForThread(id.load(Ordering::SeqCst)) != NtStatus::SUCCESS {
+            exit(NtStatus::UNSUCCESSFUL);
+        }
+    }
+    if REFUSED.load(Ordering::SeqCst) != 1 {
+        exit(NtStatus::DATA_ERROR);
+    }
+}
+
+extern "C" fn waits_for_next(number: u64) -> ! {
+    const POSSIBLE_DEADLOCK: NtStatus = NtStatus::new(0xC000_0194);
+    let all_known = || CIRCLE.iter().all(|id| id.load(Ordering::SeqCst) != 0);
+    while !all_known() {
+        let _ = NtDelayExecution(1000);
+    }
+    let next = &CIRCLE[(number as usize + 1) % CIRCLE.len()];
+    if NtWaitForThread(next.load(Ordering::SeqCst)) == POSSIBLE_DEADLOCK {
+        REFUSED.fetch_add(1, Ordering::SeqCst);
+    }
+    ntmm_user::threads::exit(NtStatus::SUCCESS)
 }
 
 /// Threads of [`many_threads`] that have come to life, and whether they may end.
