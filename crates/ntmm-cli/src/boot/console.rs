@@ -10,7 +10,7 @@ use super::qemu::Ending;
 use super::report::{BugCheck, Line, Process, Totals};
 use crate::failure::Failure;
 use crate::output::print;
-use crate::run::figures::{Figures, MachineFigures, ProcessFigures};
+use crate::run::figures::{Figures, Lists, MachineFigures, ProcessFigures};
 
 /// What the kernel's line begins with that says why it cannot boot.
 const CANNOT_BOOT: &str = "cannot boot: ";
@@ -28,6 +28,8 @@ pub enum Stream {
 #[derive(Debug)]
 pub struct Console {
     stream: Stream,
+    /// Frames the kernel has kept for itself.
+    kept: u64,
     processes: Vec<Process>,
     totals: Option<Totals>,
     bug_check: Option<BugCheck>,
@@ -45,6 +47,7 @@ impl Console {
     pub const fn new(stream: Stream) -> Self {
         Self {
             stream,
+            kept: 0,
             processes: Vec::new(),
             totals: None,
             bug_check: None,
@@ -57,7 +60,7 @@ impl Console {
     /// Takes a line.
     pub fn line(&mut self, line: &str) {
         match Line::read(line) {
-            Line::Ready(_) => {}
+            Line::Ready(ready) => self.kept = ready.frames.saturating_sub(ready.manager_frames),
             Line::Process(process) => self.processes.push(process),
             Line::Result(totals) => self.totals = Some(totals),
             Line::BugCheck(check) => self.bug_check = Some(check),
@@ -94,10 +97,11 @@ impl Console {
     /// report them, and what went wrong.
     pub fn verdict(self, ending: Ending) -> (Option<Figures>, Result<(), Failure>) {
         let failed = self.failed_processes();
-        let Self { mut processes, totals, bug_check, last_text, malformed, failure, .. } = self;
+        let Self { kept, mut processes, totals, bug_check, last_text, malformed, failure, .. } =
+            self;
         processes.sort_by_key(|process| process.id);
         let complete = totals.is_some();
-        let figures = totals.map(|totals| figures(processes, totals));
+        let figures = totals.map(|totals| figures(kept, processes, totals));
         let result = match (ending, bug_check) {
             (Ending::CouldNotBoot, _) => {
                 let reason = last_text.strip_prefix(CANNOT_BOOT).unwrap_or(&last_text).to_owned();
@@ -123,8 +127,9 @@ impl Console {
     }
 }
 
-/// The kernel's reports as the figures of a run.
-fn figures(processes: Vec<Process>, totals: Totals) -> Figures {
+/// The kernel's reports as the figures of a run. What the kernel has kept is in use, as the
+/// manager's own frames are.
+fn figures(kept: u64, processes: Vec<Process>, totals: Totals) -> Figures {
     let processes: Vec<ProcessFigures> = processes.into_iter().map(process_figures).collect();
     let machine = totals.machine;
     Figures {
@@ -139,8 +144,8 @@ fn figures(processes: Vec<Process>, totals: Totals) -> Figures {
             cpus: machine.cpus,
             threads: None,
             seed: None,
-            frames: machine.frames,
-            lists: machine.lists,
+            frames: machine.frames + kept,
+            lists: Lists { active: machine.lists.active + kept, ..machine.lists },
             committed: machine.committed,
             commit_limit: machine.commit_limit,
         },
