@@ -12,6 +12,7 @@
 //! | File | Checks |
 //! |---|---|
 //! | `lists` | chains, links, totals and colours; available pages; zeroed frames are zero |
+//! | `picture` | (reads tables for the next) |
 //! | `tables` | each space's tables from the root down: entries and the frames they name, used entries, self-map, slots |
 //! | `working_set` | each valid page has its entry, the free list has the rest, figures |
 //! | `descriptors` | the descriptor tree, charges, the figures of the space |
@@ -25,6 +26,7 @@ mod defect;
 mod descriptors;
 mod frames;
 mod lists;
+mod picture;
 mod report;
 mod slots;
 mod tables;
@@ -44,6 +46,7 @@ use ntmm_pte::{Pages, PagingFileNumber, PagingMode, Pfn, Va};
 use decode::{Mode, WORDS};
 use descriptors::Descriptor;
 use frames::Tally;
+use picture::Pictures;
 use slots::Claims;
 use working_set::List;
 
@@ -61,6 +64,9 @@ pub struct Circumstances<'a> {
     /// Reads a slot of a paging file. Without it, slots that nobody visible owns are accepted
     /// up to the number that page tables out of memory can hold.
     pub read_slot: Option<&'a ReadSlot<'a>>,
+    /// Whether nobody can have written to a frame since the last audit. Without it every table
+    /// is read at each audit.
+    pub untouched: Option<&'a dyn Fn(Pfn) -> bool>,
 }
 
 /// Pages that are charged and belong to no space yet.
@@ -100,6 +106,7 @@ pub struct Scratch {
     claims: Claims,
     descriptors: Vec<Descriptor>,
     list: List,
+    pictures: Pictures,
     manager_frames: Option<u32>,
 }
 

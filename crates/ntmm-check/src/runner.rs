@@ -430,6 +430,7 @@ impl<M: Hardware> Runner<M> {
     fn audit(&mut self) -> Result<(), Failure> {
         self.audits += 1;
         let manager = self.simulation.manager();
+        let ram = self.simulation.machine().ram();
         let world = self.world.borrow();
         let read_slot = |_: PagingFileNumber, slot: u32| world.paging_file.slot(slot);
         let spaces: Vec<AddressSpaceId> = match self.simulation.live_threads() {
@@ -440,9 +441,11 @@ impl<M: Hardware> Runner<M> {
             pending_commit: PendingCommit::AtMost(Pages::new(world.model.charges_under_way())),
             address_creation: &spaces,
             read_slot: Some(&read_slot),
+            untouched: Some(&|pfn| ram.slot(pfn).is_some_and(|slot| ram.is_untouched(slot))),
         };
         audit_with(manager, &mut self.scratch, &circumstances)
             .map_err(|defect| Failure::of_audit(&defect))?;
+        ram.begin_epoch();
         let search = match self.setup.behaviour() {
             Behaviour::Adversarial(_) => true,
             Behaviour::Plain => self.audits.is_multiple_of(PLAIN_SEARCH),

@@ -23,7 +23,7 @@ impl<M: Hardware, T: Trace> Platform for Machine<M, T> {
 impl<M: Hardware, T: Trace> Ram for Machine<M, T> {
     #[inline]
     fn frame(&self, pfn: Pfn) -> &FrameWords {
-        self.ram.words(self.slot(pfn))
+        self.ram.lend(self.slot(pfn))
     }
 
     fn zero(&self, pfn: Pfn) {

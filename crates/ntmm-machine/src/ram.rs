@@ -8,8 +8,13 @@
 //! its word, not a compare-and-swap; only the walker, which may be suspended between its load
 //! and its store, uses compare-and-swap.
 //!
+//! An auditor that looks at everything again and again may ask which frames cannot have changed
+//! since it looked last: see [`Ram::begin_epoch`].
+//!
 //! Inside the machine a frame is named by its [`FrameSlot`], its position in the array of frames:
 //! translations are cached with the slot, so that a reference needs no search of the ranges.
+
+use std::cell::Cell;
 
 use ntmm::platform::FrameRange;
 use ntmm_pte::{Pages, Pfn};
@@ -50,6 +55,9 @@ struct Range {
 pub struct Ram {
     ranges: Vec<Range>,
     frames: Vec<FrameWords>,
+    epoch: Cell<u32>,
+    /// For each frame, the last epoch in which somebody may have written to it.
+    touched: Vec<Cell<u32>>,
 }
 
 impl Ram {
@@ -71,7 +79,34 @@ impl Ram {
             slot = slot.checked_add(count).expect("memory holds 2^32 frames");
         }
         let frames = (0..slot).map(|_| [const { AtomicU64::new(0) }; WORDS_PER_FRAME]).collect();
-        Self { ranges, frames }
+        let touched = (0..slot).map(|_| Cell::new(0)).collect();
+        Self { ranges, frames, epoch: Cell::new(0), touched }
+    }
+
+    /// Begins an epoch, in which no frame has been touched yet.
+    pub fn begin_epoch(&self) {
+        self.epoch.set(self.epoch.get().wrapping_add(1));
+    }
+
+    /// Whether nobody can have written to a frame in this epoch: the manager has not asked for
+    /// its words, and no processor and no device has stored to it. The marks a walker leaves in
+    /// entries (Accessed, Dirty) do not count.
+    #[inline]
+    #[must_use]
+    pub fn is_untouched(&self, slot: FrameSlot) -> bool {
+        self.touched[slot.index()].get() != self.epoch.get()
+    }
+
+    #[inline]
+    fn touch(&self, slot: FrameSlot) {
+        self.touched[slot.index()].set(self.epoch.get());
+    }
+
+    /// The words of a frame, for somebody who may write to them.
+    #[inline]
+    pub(crate) fn lend(&self, slot: FrameSlot) -> &FrameWords {
+        self.touch(slot);
+        self.words(slot)
     }
 
     /// Number of frames in all ranges.
@@ -111,7 +146,7 @@ impl Ram {
         Pfn::new(range.start + (slot.0 - range.slot))
     }
 
-    /// The words of a frame.
+    /// The words of a frame, for somebody who only reads them.
     #[inline]
     #[must_use]
     pub fn words(&self, slot: FrameSlot) -> &FrameWords {
@@ -120,7 +155,7 @@ impl Ram {
 
     /// Fills a frame with zeroes.
     pub fn zero(&self, slot: FrameSlot) {
-        for word in self.words(slot) {
+        for word in self.lend(slot) {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -145,7 +180,7 @@ impl Ram {
     /// Writes `bytes` into a frame from byte `offset` on. They do not reach past the frame.
     #[inline]
     pub fn write(&self, slot: FrameSlot, offset: usize, bytes: &[u8]) {
-        let words = self.words(slot);
+        let words = self.lend(slot);
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let word = &words[at / 8];
@@ -180,7 +215,7 @@ impl Ram {
     /// past the frame.
     #[inline]
     pub fn store(&self, slot: FrameSlot, offset: usize, size: usize, value: u64) {
-        let words = self.words(slot);
+        let words = self.lend(slot);
         let mask = u64::MAX >> (64 - size * 8);
         let shift = (offset % 8) * 8;
         merge(&words[offset / 8], mask << shift, (value & mask) << shift);
@@ -217,6 +252,26 @@ mod tests {
             assert_eq!(ram.pfn(slot), Pfn::new(pfn));
         }
         assert_eq!(ram.ranges().collect::<Vec<_>>(), [range(1, 3), range(0x100, 2)]);
+    }
+
+    #[test]
+    fn what_may_have_changed_a_frame_touches_it() {
+        let ram = Ram::new(&[range(0, 2)]);
+        let [slot, other] = [0, 1].map(|pfn| ram.slot(Pfn::new(pfn)).expect("inside"));
+        let writers: [fn(&Ram, FrameSlot); 4] = [
+            |ram, slot| ram.zero(slot),
+            |ram, slot| ram.write(slot, 7, &[1]),
+            |ram, slot| ram.store(slot, 8, 4, 2),
+            |ram, slot| ram.lend(slot)[0].store(3, Ordering::Relaxed),
+        ];
+        for writer in writers {
+            ram.begin_epoch();
+            ram.read(slot, 0, &mut [0; 16]);
+            let _ = ram.load(slot, 0, 8) + ram.words(slot)[0].load(Ordering::Relaxed);
+            assert!(ram.is_untouched(slot));
+            writer(&ram, slot);
+            assert!(!ram.is_untouched(slot) && ram.is_untouched(other));
+        }
     }
 
     proptest! {

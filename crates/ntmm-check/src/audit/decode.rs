@@ -175,12 +175,12 @@ impl Mode {
     /// Calls `visit` with the slot and the word of each entry of a table that is not zero;
     /// returns how many there are. Most of most tables is zero, and passed over in strides.
     #[inline]
-    pub(super) fn scan<W, E>(
+    pub(super) fn scan<W>(
         &self,
         words: &[W; WORDS],
         load: impl Fn(&W) -> u64,
-        mut visit: impl FnMut(u32, u64) -> Result<(), E>,
-    ) -> Result<u32, E> {
+        mut visit: impl FnMut(u32, u64),
+    ) -> u32 {
         let mut used = 0;
         for (stride, block) in (0..).step_by(STRIDE).zip(words.as_chunks::<STRIDE>().0) {
             if block.iter().fold(0, |bits, word| bits | load(word)) == 0 {
@@ -193,19 +193,19 @@ impl Mode {
                 }
                 if self.entries_per_word == 1 {
                     used += 1;
-                    visit(index, value)?;
+                    visit(index, value);
                     continue;
                 }
                 for half in 0..2 {
                     let word = value >> (32 * half) & 0xFFFF_FFFF;
                     if word != 0 {
                         used += 1;
-                        visit(2 * index + half, word)?;
+                        visit(2 * index + half, word);
                     }
                 }
             }
         }
-        Ok(used)
+        used
     }
 
     /// log2 of the pages one entry of `level` maps.

@@ -5,7 +5,6 @@ use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
 use ntmm::vad::Commitment;
 
-use super::decode::DECOMMITTED;
 use super::defect::{Defect, Figure};
 use super::tables::Census;
 use super::{Audit, PendingCommit, address_of};
@@ -24,16 +23,14 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Takes note of an entry of the range that is not zero. `template` is the protection of
-    /// one that holds no page.
+    /// Takes note of entries of the range: of committed pages, and of decommitted ones.
     #[inline]
-    pub(super) fn note(&mut self, template: Option<u8>) {
-        let committed = template != Some(DECOMMITTED);
-        let exception = match self.commitment {
-            Commitment::Committed => !committed,
+    pub(super) fn note(&mut self, committed: u32, decommitted: u32) {
+        let exceptions = match self.commitment {
+            Commitment::Committed => decommitted,
             Commitment::Reserved => committed,
         };
-        self.exceptions += u64::from(exception);
+        self.exceptions += u64::from(exceptions);
     }
 
     fn committed(&self) -> u64 {

@@ -9,6 +9,7 @@ use ntmm_pte::Pfn;
 
 use super::decode::Word;
 use super::defect::{Defect, FrameCount, Presence, SlotOwner};
+use super::picture::SlotBits;
 use super::slots::Claims;
 use super::{Audit, Scratch};
 
@@ -98,15 +99,14 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let (mut own, mut bitmaps) = (0, 0);
         let Scratch { frames, tallies, claims, .. } = &mut *self.scratch;
         for (frame, tally) in frames.iter().zip(tallies.iter()) {
-            if is_plainly_free(frame, tally) {
-                continue;
+            if !is_plain(frame, tally) {
+                if frame.locked {
+                    return Err(Defect::FrameLocked(frame.pfn));
+                }
+                check_counts(frame, tally)?;
+                check_owner(frame, tally)?;
+                check_flags(frame, tally)?;
             }
-            if frame.locked {
-                return Err(Defect::FrameLocked(frame.pfn));
-            }
-            check_counts(frame, tally)?;
-            check_owner(frame, tally)?;
-            check_flags(frame, tally)?;
             match frame.usage {
                 FrameUse::Manager => own += 1,
                 FrameUse::PagingFileBitmap => bitmaps += 1,
@@ -145,8 +145,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let deleted = frame.flags.contains(FrameFlags::DELETED);
         let slot = match Self::MODE.decode(frame.original) {
             Word::PageFile { file, slot, .. } => {
-                let owner = || SlotOwner::Original(frame.pfn);
-                claims.claim(file, slot, owner)?;
+                let owner = |_| SlotOwner::Original(frame.pfn);
+                claims.claim(&SlotBits::one(file, slot), owner)?;
                 Some(slot)
             }
             Word::DemandZero { .. } => None,
@@ -166,15 +166,34 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 }
 
-/// Whether a frame is on the list of the free or the zeroed frames and nothing of it is in
-/// doubt: the commonest case, in which the other checks have nothing to find.
+/// Whether a frame is in one of the commonest states and nothing of it is in doubt, so that
+/// counts, owner and flags have nothing to be found.
 #[inline]
-fn is_plainly_free(frame: &FrameView, tally: &Tally) -> bool {
-    matches!(frame.location, PageLocation::Zeroed | PageLocation::Free)
-        && frame.usage == FrameUse::None
-        && frame.flags.is_empty()
-        && !frame.locked
-        && u32::from(frame.references) | tally.holds | tally.reads | tally.writes == 0
+fn is_plain(frame: &FrameView, tally: &Tally) -> bool {
+    if frame.locked || tally.holds | tally.reads | tally.writes != 0 {
+        return false;
+    }
+    let named = (tally.mappings, tally.transitions);
+    let counted = (frame.references, frame.share);
+    let flags = frame.flags;
+    match (frame.location, frame.usage) {
+        (PageLocation::Zeroed | PageLocation::Free, FrameUse::None) => {
+            frame.references == 0 && flags.is_empty()
+        }
+        (PageLocation::Active, FrameUse::Manager) => {
+            counted == (1, 1) && named == (0, 0) && flags.is_empty()
+        }
+        (PageLocation::Active, FrameUse::Private) => {
+            counted == (1, 1) && named == (1, 0) && (flags - FrameFlags::MODIFIED).is_empty()
+        }
+        (PageLocation::Standby, FrameUse::Private) => {
+            frame.references == 0 && named == (0, 1) && flags.is_empty()
+        }
+        (PageLocation::Modified, FrameUse::Private) => {
+            frame.references == 0 && named == (0, 1) && flags == FrameFlags::MODIFIED
+        }
+        _ => false,
+    }
 }
 
 fn check_fixed(usage: FrameUse, expected: u32, found: u32) -> Result<(), Defect> {

@@ -11,6 +11,7 @@ use ntmm_pte::PagingFileNumber;
 
 use super::Audit;
 use super::defect::{Defect, SlotOwner};
+use super::picture::SlotBits;
 
 /// The claims on each file.
 #[derive(Debug, Default)]
@@ -59,26 +60,32 @@ impl Claims {
         self.hidden = self.hidden.saturating_add(slots);
     }
 
-    /// Claims a slot.
+    /// Claims slots; `owner` says who claims one of them.
     #[inline]
     pub(super) fn claim(
         &mut self,
-        file: PagingFileNumber,
-        slot: u32,
-        owner: impl Fn() -> SlotOwner,
+        slots: &SlotBits,
+        owner: impl Fn(u32) -> SlotOwner,
     ) -> Result<(), Defect> {
-        let (number, bit) = (slot as usize / 64, 1 << (slot % 64));
+        let &SlotBits { file, number, bits } = slots;
+        let first = |bits: u64| 64 * number + bits.trailing_zeros();
         let claims = self.files.get_mut(usize::from(file.get()));
-        let marked = claims.filter(|file| file.marked.get(number).is_some_and(|w| w & bit != 0));
-        let Some(claims) = marked else {
-            return Err(Defect::SlotNotMarked { file, slot, owner: owner() });
+        let words = claims.and_then(|claims| {
+            let index = number as usize;
+            Some((*claims.marked.get(index)?, claims.claimed.get_mut(index)?))
+        });
+        let unmarked = bits & !words.as_ref().map_or(0, |(marked, _)| *marked);
+        let Some((_, claimed)) = words.filter(|_| unmarked == 0) else {
+            let slot = first(unmarked);
+            return Err(Defect::SlotNotMarked { file, slot, owner: owner(slot) });
         };
-        let word = &mut claims.claimed[number];
-        if *word & bit != 0 {
-            return Err(Defect::SlotOwnedTwice { file, slot, owner: owner() });
+        let twice = bits & *claimed;
+        if twice != 0 {
+            let slot = first(twice);
+            return Err(Defect::SlotOwnedTwice { file, slot, owner: owner(slot) });
         }
-        *word |= bit;
-        self.total += 1;
+        *claimed |= bits;
+        self.total += u64::from(bits.count_ones());
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ use ntmm_sync::atomic::Ordering;
 
 use super::decode::{WORDS, Word};
 use super::defect::{Defect, Figure, Form, Place, SlotOwner};
+use super::descriptors::Descriptor;
+use super::picture::{Picture, SlotBits, count_between};
 use super::working_set::List;
 use super::{Audit, address_of};
 
@@ -168,10 +170,10 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 
     fn walk_table(&mut self, walk: &mut Walk<'_>, table: &Table) -> Result<(), Defect> {
-        let words = self.manager.platform().frame(table.pfn);
-        let expected =
-            self.visit_entries(walk, table, words, |word| word.load(Ordering::Relaxed))?;
-        let found = u32::from(self.scratch.frames[table.frame].used_entries);
+        let picture = self.picture(table.pfn, table.frame, table.level);
+        self.check_entries(walk, table, &picture)?;
+        let (expected, found) = (picture.used, self.scratch.frames[table.frame].used_entries);
+        let found = u32::from(found);
         // A table that has been read in and not been used since has not been counted yet.
         let uncounted = table.residence == Residence::Trimmed && found == 0;
         if found != expected && !uncounted {
@@ -181,62 +183,117 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         Ok(())
     }
 
-    /// Visits the entries of a table that are not zero; returns how many there are.
-    #[inline]
-    fn visit_entries<W>(
+    /// Checks the entries of a table.
+    fn check_entries(
         &mut self,
         walk: &mut Walk<'_>,
         table: &Table,
-        words: &[W; WORDS],
-        load: impl Fn(&W) -> u64,
-    ) -> Result<u32, Defect> {
-        let visit = |slot, word| {
-            let page = table.base + (u64::from(slot) << Self::MODE.page_shift(table.level));
-            Visit { table, slot, word, page }
-        };
-        if table.level == 1 {
-            Self::MODE.scan(words, load, |slot, word| self.visit_page(walk, &visit(slot, word)))
-        } else {
-            Self::MODE.scan(words, load, |slot, word| self.visit_table(walk, &visit(slot, word)))
+        picture: &Picture,
+    ) -> Result<(), Defect> {
+        let of_pages = table.level == 1;
+        if of_pages {
+            self.check_sums(walk, table, picture)?;
         }
+        for &(slot, word) in &picture.visited {
+            let visit = Self::visit(table, slot, word);
+            match of_pages {
+                true if visit.page > Self::MODE.last_user_page => {
+                    self.visit_list_page(walk, &visit)?;
+                }
+                true => self.visit_page(walk, &visit)?,
+                false => self.visit_table(walk, &visit)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Visits the entry of a page.
-    #[inline(always)]
-    fn visit_page(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
-        let mode = Self::MODE;
-        if visit.page > mode.last_user_page {
-            return self.visit_list_page(walk, visit);
+    /// Checks what the entries of a lowest table say together: each is in the range of a
+    /// descriptor, and the slots they name are theirs.
+    fn check_sums(
+        &mut self,
+        walk: &mut Walk<'_>,
+        table: &Table,
+        picture: &Picture,
+    ) -> Result<(), Defect> {
+        if table.base > Self::MODE.last_user_page {
+            // Pages of the system's part are in memory, and visited.
+            let ill = picture.summed.first();
+            return ill
+                .map_or(Ok(()), |&(slot, word)| Err(form(walk, &Self::visit(table, slot, word))));
         }
-        self.advance_descriptor(walk, visit, visit.page)?;
-        let word = mode.decode(visit.word);
-        let template = match word {
+        let last = table.base + u64::from(Self::MODE.entries()) - 1;
+        let mut covered = 0;
+        self.skip_descriptors(walk, table.base);
+        for descriptor in &mut self.scratch.descriptors[walk.descriptor..] {
+            if descriptor.start > last || covered == picture.used {
+                break;
+            }
+            let from = descriptor.start.max(table.base) - table.base;
+            let to = descriptor.end.min(last) - table.base;
+            let within = |entries| count_between(entries, from as u32, to as u32);
+            let (committed, decommitted) =
+                (within(&picture.committed), within(&picture.decommitted));
+            descriptor.note(committed, decommitted);
+            covered += committed + decommitted;
+        }
+        if covered != picture.used {
+            return Err(self.outside_descriptors(walk, table, picture));
+        }
+        // Pages of the user, wherever they are.
+        walk.census.private_pages += u64::from(picture.pages);
+        for slots in &picture.slots {
+            let owner = |slot| {
+                let names = |&&(_, word): &&(u32, u64)| {
+                    matches!(Self::MODE.decode(word),
+                    Word::PageFile { file, slot: named, .. } if file == slots.file && named == slot)
+                };
+                let &(entry, word) = picture.summed.iter().rfind(names).unwrap_or(&(0, 0));
+                SlotOwner::Entry(place(walk.space, &Self::visit(table, entry, word)))
+            };
+            self.scratch.claims.claim(slots, owner)?;
+        }
+        Ok(())
+    }
+
+    /// The first entry of a table that is in no descriptor's range.
+    #[cold]
+    fn outside_descriptors(&self, walk: &Walk<'_>, table: &Table, picture: &Picture) -> Defect {
+        let entries = picture.visited.iter().chain(&picture.summed);
+        let outside = entries.map(|&(slot, word)| Self::visit(table, slot, word)).filter(|visit| {
+            let covers = |vad: &Descriptor| vad.start <= visit.page && visit.page <= vad.end;
+            !self.scratch.descriptors.iter().any(covers)
+        });
+        let first = outside.min_by_key(|visit| visit.slot);
+        let first = first.unwrap_or_else(|| Self::visit(table, 0, 0));
+        Defect::OutsideVads(place(walk.space, &first))
+    }
+
+    /// A visit to an entry of a table.
+    #[inline]
+    const fn visit(table: &Table, slot: u32, word: u64) -> Visit<'_> {
+        let page = table.base + ((slot as u64) << Self::MODE.page_shift(table.level));
+        Visit { table, slot, word, page }
+    }
+
+    /// Visits the entry of a page in memory.
+    #[inline]
+    fn visit_page(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
+        match Self::MODE.decode(visit.word) {
             Word::Valid { pfn } => {
                 let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].mappings += 1;
-                self.check_working_set_entry(walk, visit, index, visit.page, Part::User)?;
-                None
+                self.check_working_set_entry(walk, visit, index, visit.page, Part::User)
             }
             Word::Transition { pfn } => {
                 let (form, usage) = (Form::Transition, FrameUse::Private);
                 let index = self.check_named(walk, visit, pfn, form, usage)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].transitions += 1;
-                None
+                Ok(())
             }
-            Word::PageFile { file, slot, protection } => {
-                let owner = || SlotOwner::Entry(place(walk.space, visit));
-                self.scratch.claims.claim(file, slot, owner)?;
-                Some(protection)
-            }
-            Word::DemandZero { protection } => Some(protection),
-            Word::Zero | Word::Prototype => return Err(form(walk, visit)),
-        };
-        // A page of the user, wherever it is.
-        walk.census.private_pages += u64::from(!matches!(word, Word::DemandZero { .. }));
-        self.scratch.descriptors[walk.descriptor].note(template);
-        Ok(())
+            _ => Err(form(walk, visit)),
+        }
     }
 
     /// Visits the entry of a page of the working-set list.
@@ -274,8 +331,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             Word::Valid { pfn } => self.visit_mapped(walk, visit, pfn, part),
             Word::Transition { pfn } if user => self.visit_trimmed(walk, visit, pfn),
             Word::PageFile { file, slot, .. } if user => {
-                let owner = || SlotOwner::Entry(place(walk.space, visit));
-                self.scratch.claims.claim(file, slot, owner)?;
+                let owner = |_| SlotOwner::Entry(place(walk.space, visit));
+                self.scratch.claims.claim(&SlotBits::one(file, slot), owner)?;
                 self.visit_absent(walk, visit, file, slot)
             }
             _ => Err(form(walk, visit)),
@@ -295,22 +352,27 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         number < walk.list.pages.len() as u64 || slot >= mode.entries() - walk.list.hash_pages
     }
 
-    /// Goes on to the descriptor of a page, or for the entry of a table, which maps pages up to
-    /// `last`, to one of those it covers; there must be one.
-    #[inline]
+    /// Goes on to a descriptor of the pages that the entry of a table maps, the last of which is
+    /// `last`; there must be one.
     fn advance_descriptor(
         &self,
         walk: &mut Walk<'_>,
         visit: &Visit<'_>,
         last: u64,
     ) -> Result<(), Defect> {
-        let descriptors = &self.scratch.descriptors;
-        while descriptors.get(walk.descriptor).is_some_and(|vad| vad.end < visit.page) {
-            walk.descriptor += 1;
-        }
-        match descriptors.get(walk.descriptor) {
+        self.skip_descriptors(walk, visit.page);
+        match self.scratch.descriptors.get(walk.descriptor) {
             Some(vad) if vad.start <= last => Ok(()),
             _ => Err(Defect::OutsideVads(place(walk.space, visit))),
+        }
+    }
+
+    /// Skips the descriptors that end before a page.
+    #[inline]
+    fn skip_descriptors(&self, walk: &mut Walk<'_>, page: u64) {
+        let descriptors = &self.scratch.descriptors;
+        while descriptors.get(walk.descriptor).is_some_and(|vad| vad.end < page) {
+            walk.descriptor += 1;
         }
     }
 
@@ -412,8 +474,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     ) -> Result<(), Defect> {
         let residence = Residence::Absent { slot: visit.slot };
         let table = child(visit, visit.table.pfn, visit.table.frame, residence);
-        if let Some(words) = self.circumstances.read_slot.and_then(|read| read(file, slot)) {
-            return self.visit_entries(walk, &table, &words, |&word| word).map(drop);
+        if let Some(picture) = self.absent_picture(file, slot, table.level) {
+            return self.check_entries(walk, &table, &picture);
         }
         let shift = Self::MODE.page_shift(visit.table.level);
         self.scratch.claims.hide(1 << shift);

@@ -133,6 +133,8 @@ pub struct Machine<M: PagingMode> {
     scratch: RefCell<Scratch>,
     /// Whether the auditors may read the paging file.
     pub readable: Cell<bool>,
+    /// Whether the auditors are told that nobody has written to any frame.
+    pub untouched: Cell<bool>,
     /// Pages that operations between two steps may have charged.
     pub pending: Cell<u64>,
     /// Spaces in which an operation may own address creation.
@@ -164,6 +166,7 @@ impl<M: PagingMode> Machine<M> {
             baseline,
             scratch: RefCell::new(Scratch::new(Depth::Everything)),
             readable: Cell::new(true),
+            untouched: Cell::new(false),
             pending: Cell::new(0),
             owners: RefCell::default(),
         };
@@ -182,6 +185,7 @@ impl<M: PagingMode> Machine<M> {
             pending_commit: PendingCommit::AtMost(Pages::new(self.pending.get())),
             address_creation: &owners,
             read_slot: if self.readable.get() { Some(&read) } else { None },
+            untouched: if self.untouched.get() { Some(&|_| true) } else { None },
         };
         audit_with(&self.manager, &mut self.scratch.borrow_mut(), &circumstances)
     }

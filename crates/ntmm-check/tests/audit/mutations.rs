@@ -21,6 +21,7 @@ every_mode! {
     damaged_lists_are_found
     damaged_frames_are_found
     damaged_tables_are_found
+    damage_to_a_table_that_is_said_to_be_untouched_is_found_late
     damaged_working_sets_are_found
     damaged_charges_are_found
     damaged_paging_files_are_found
@@ -201,6 +202,20 @@ mod run {
             },
             |defect| matches!(defect, Defect::TrimmedTable { .. }),
         );
+    }
+
+    /// What was read before may be relied on, but not for ever: a store that nobody has seen
+    /// must not stay hidden.
+    pub fn damage_to_a_table_that_is_said_to_be_untouched_is_found_late<M: PagingMode>() {
+        let sample = Sample::<M>::new();
+        sample.machine.check();
+        sample.machine.untouched.set(true);
+        let frame = sample.private(PageLocation::Standby);
+        sample.poke(frame.container, 0);
+        let found = (0..16).map(|_| sample.machine.audit()).find(Result::is_err);
+        assert!(matches!(found, Some(Err(Defect::UsedEntries { .. }))), "found {found:?}");
+        sample.machine.untouched.set(false);
+        sample.machine.audit().expect_err("the entry is still missing");
     }
 
     pub fn damaged_working_sets_are_found<M: PagingMode>() {
