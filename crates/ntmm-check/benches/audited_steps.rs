@@ -1,8 +1,11 @@
-//! What a step of a tiny machine and its audit cost: one thread of the host, 40 frames
-//! above those the manager boots with, eight runs of two hundred operations each. `ntmm check`
-//! makes such runs on all processors of the host, most of them on larger machines.
+//! What a step of a tiny machine and its audit cost: 40 frames above those the manager boots
+//! with, eight runs of two hundred operations each, on one thread of the host and on as many at
+//! once as it has processors. `ntmm check` makes such runs on all processors of the host, most of
+//! them on larger machines.
 //!
 //! `cargo bench -p ntmm-check --bench audited_steps`
+
+use std::thread;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ntmm_check::setup::{Conduct, Paging};
@@ -32,8 +35,14 @@ fn audited_steps(criterion: &mut Criterion) {
             assert!(reports.iter().all(|report| report.failure.is_none()), "a run fails");
             let audits = reports.iter().map(|report| report.audits).sum();
             group.throughput(Throughput::Elements(audits));
-            group.bench_function(paging.name(), |bencher| {
-                bencher.iter(|| scenarios.iter().map(|one| run(one).audits).sum::<u64>());
+            let audit_all = || scenarios.iter().map(|one| run(one).audits).sum::<u64>();
+            group.bench_function(paging.name(), |bencher| bencher.iter(audit_all));
+            let threads = thread::available_parallelism().map_or(1, usize::from);
+            group.throughput(Throughput::Elements(audits * threads as u64));
+            group.bench_function(format!("{}/{threads} at once", paging.name()), |bencher| {
+                bencher.iter(|| {
+                    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(audit_all))));
+                });
             });
         }
         group.finish();
