@@ -65,6 +65,8 @@ pub struct Behaviour {
     pub bad_buffer: NtStatus,
     /// How a copy ends whose destination goes bad after the first byte (9 row 6).
     pub broken_copy: BrokenCopy,
+    /// What it does to a stack when its thread makes a page in use a guard page (3.5).
+    pub guarded_stack: GuardedStack,
 }
 
 /// What a base in the lowest 64 KiB means.
@@ -101,6 +103,15 @@ pub enum OldProtection {
     Unchanged,
     /// PAGE_NOACCESS.
     NoAccess,
+}
+
+/// What comes of a stack in which a page that is in use becomes a guard page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedStack {
+    /// It is as large as before.
+    Unchanged,
+    /// It ends above that page.
+    EndsAbove,
 }
 
 /// What being uncached belongs to.
@@ -152,6 +163,7 @@ const LEGACY: Behaviour = Behaviour {
     query_access: &[ProcessAccess::QUERY_INFORMATION],
     bad_buffer: NtStatus::ACCESS_VIOLATION,
     broken_copy: BrokenCopy { status: NtStatus::ACCESS_VIOLATION, count: BrokenCount::Zero },
+    guarded_stack: GuardedStack::Unchanged,
 };
 
 const MODERN: Behaviour = Behaviour {
@@ -168,4 +180,5 @@ const MODERN: Behaviour = Behaviour {
     query_access: &[ProcessAccess::QUERY_INFORMATION, ProcessAccess::QUERY_LIMITED_INFORMATION],
     bad_buffer: NtStatus::PARTIAL_COPY,
     broken_copy: BrokenCopy { status: NtStatus::PARTIAL_COPY, count: BrokenCount::Copied },
+    guarded_stack: GuardedStack::EndsAbove,
 };
