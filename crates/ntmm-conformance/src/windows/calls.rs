@@ -39,7 +39,7 @@ impl<M: Hardware> Windows<M> {
         }
     }
 
-    fn caller(&self, arguments: &Arguments) -> Caller {
+    pub(super) fn caller(&self, arguments: &Arguments) -> Caller {
         Caller {
             profile: match self.profile {
                 Profile::Legacy => ntmm::nt::Profile::Legacy,
@@ -55,7 +55,7 @@ impl<M: Hardware> Windows<M> {
     }
 
     /// The process that the argument ProcessHandle names; -1 is the caller's own.
-    fn process(&self, arguments: &Arguments) -> Result<Process, Refusal> {
+    pub(super) fn process(&self, arguments: &Arguments) -> Result<Process, Refusal> {
         let handle = arguments.word("ProcessHandle")?;
         if handle == arguments.width.truncate(-1) {
             return Ok(Ok(Target::current(self.processes.current())));
@@ -88,7 +88,9 @@ impl<M: Hardware> Windows<M> {
         let zero_bits = arguments.word("ZeroBits")?;
         let parameters = self.allocation(arguments, zero_bits, "Protect")?;
         let call = AllocateVirtualMemory::new(self.caller(arguments), parameters);
-        Ok(range_answer(self.host.complete_call(call)?, "RegionSize"))
+        let outcome = self.host.complete_call(call)?;
+        self.note_protection(arguments, outcome.output, parameters.protection)?;
+        Ok(range_answer(outcome, "RegionSize"))
     }
 
     fn allocate_extended(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -101,7 +103,9 @@ impl<M: Hardware> Windows<M> {
             extended.as_deref(),
             count.into(),
         );
-        Ok(range_answer(self.host.complete_call(call)?, "RegionSize"))
+        let outcome = self.host.complete_call(call)?;
+        self.note_protection(arguments, outcome.output, parameters.protection)?;
+        Ok(range_answer(outcome, "RegionSize"))
     }
 
     fn free(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -126,6 +130,7 @@ impl<M: Hardware> Windows<M> {
         };
         let call = ProtectVirtualMemory::new(self.caller(arguments), parameters);
         let ended = self.host.complete_call(call)?;
+        self.note_protection(arguments, ended.output, parameters.protection)?;
         let mut answer = Answer::returned(ended.status);
         if let Some(range) = ended.output {
             answer = answer.with("BaseAddress", range.base).with(SIZE, range.size);
