@@ -51,7 +51,7 @@ impl Machines {
 
 impl Systems for Machines {
     fn layout(&self) -> Layout {
-        self.paging.layout()
+        Layout::new(self.paging)
     }
 
     fn knows(&self, call: &str) -> Knowledge {

@@ -158,7 +158,7 @@ fn make_manager(information: &BootInformation) -> &'static Kernel {
     }
     let seed = information.value("seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let profile = information.value("profile").unwrap_or("legacy");
-    let Some(profile) = services::profile(profile) else {
+    let Some(profile) = Profile::from_name(profile) else {
         refuse(format_args!("the profiles are legacy and modern, not {profile}"))
     };
     let disk = Disk::find(information.command_line);

@@ -14,8 +14,8 @@ mod contents;
 mod memory;
 mod system;
 
+use ntmm::NtStatus;
 use ntmm::nt::{Caller, Process, Target};
-use ntmm::{NtStatus, nt};
 use ntmm_pte::Amd64;
 
 use crate::{kernel, process, scheduler};
@@ -101,15 +101,6 @@ fn target(handle: u64) -> Process {
 /// The address space of the process a handle names.
 fn space_of(handle: u64) -> Result<ntmm::AddressSpaceId, NtStatus> {
     target(handle).map(|target| target.space)
-}
-
-/// The version of Windows the services behave as, by name.
-pub fn profile(name: &str) -> Option<nt::Profile> {
-    match name {
-        "legacy" => Some(nt::Profile::Legacy),
-        "modern" => Some(nt::Profile::Modern),
-        _ => None,
-    }
 }
 
 /// Ends the program of the running thread.

@@ -17,7 +17,6 @@ use super::parameters::{extended, in_out, out};
 use crate::case::CallerMode;
 use crate::system::{Answer, Refusal};
 use crate::value::Arguments;
-use crate::version::Profile;
 
 impl<M: Hardware> Windows<M> {
     pub(super) fn nt_call(&mut self, name: &str, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -41,10 +40,7 @@ impl<M: Hardware> Windows<M> {
 
     pub(super) fn caller(&self, arguments: &Arguments) -> Caller {
         Caller {
-            profile: match self.profile {
-                Profile::Legacy => ntmm::nt::Profile::Legacy,
-                Profile::Modern => ntmm::nt::Profile::Modern,
-            },
+            profile: self.profile,
             mode: match arguments.mode {
                 CallerMode::User => ProcessorMode::User,
                 CallerMode::Kernel => ProcessorMode::Kernel,

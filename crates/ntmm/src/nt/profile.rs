@@ -3,6 +3,8 @@
 //! Nothing else in this module asks which profile a caller has; it asks for the field of the
 //! [`Behaviour`] that the question is about.
 
+use core::fmt;
+
 use super::constants::{
     MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_RESERVE, MEM_RESET, MEM_TOP_DOWN,
     MEM_WRITE_WATCH,
@@ -24,6 +26,21 @@ impl Profile {
     /// All profiles.
     pub const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
 
+    /// The name users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Modern => "modern",
+        }
+    }
+
+    /// The profile of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
     /// How its versions behave.
     #[must_use]
     pub const fn behaviour(self) -> &'static Behaviour {
@@ -31,6 +48,12 @@ impl Profile {
             Self::Legacy => &LEGACY,
             Self::Modern => &MODERN,
         }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

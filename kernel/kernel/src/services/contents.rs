@@ -10,9 +10,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use ntmm::NtStatus;
 use ntmm::nt::{
-    BasicInformation, GetWriteWatchCall, Information, QueryOutcome, QueryParameters,
-    QueryVirtualMemory, ResetWriteWatchCall, TransferOutcome, TransferParameters,
-    TransferVirtualMemory, WriteWatchParameters,
+    BasicInformation, Caller, GetWriteWatchCall, Information, QueryOutcome, QueryParameters,
+    QueryVirtualMemory, ResetWriteWatchCall, TransferParameters, TransferVirtualMemory,
+    WriteWatchParameters,
 };
 
 use super::{answer, caller, target};
@@ -193,30 +193,26 @@ fn query_pages(parameters: QueryParameters, buffer: u64) -> Result<QueryOutcome,
     }
 }
 
+/// Makes a transfer one way or the other.
 fn transfer(
-    process: u64,
-    base: u64,
-    buffer: u64,
-    size: u64,
-    done: u64,
-) -> Option<TransferParameters> {
-    Some(TransferParameters {
+    call: fn(Caller, TransferParameters) -> TransferVirtualMemory,
+    [process, base, buffer, size, done]: [u64; 5],
+) -> Result<NtStatus, NtStatus> {
+    let parameters = TransferParameters {
         process: target(process),
         base,
-        local: scheduler::home()?.space,
+        local: scheduler::home().ok_or(NtStatus::INVALID_HANDLE)?.space,
         buffer,
         size,
         done: optional(done),
-    })
-}
-
-fn transferred(outcome: TransferOutcome, done: u64) -> NtStatus {
+    };
+    let outcome = complete(call(caller(), parameters))?;
     if done != 0
         && let Some(bytes) = outcome.done
     {
         let _ = user::write(done, &bytes);
     }
-    outcome.status
+    Ok(outcome.status)
 }
 
 /// NtReadVirtualMemory.
@@ -228,13 +224,7 @@ pub(super) extern "C" fn read(
     done: u64,
     _: u64,
 ) -> u64 {
-    let call = || {
-        let parameters = transfer(process, base, buffer, size, done);
-        let parameters = parameters.ok_or(NtStatus::INVALID_HANDLE)?;
-        let outcome = complete(TransferVirtualMemory::read(caller(), parameters))?;
-        Ok(transferred(outcome, done))
-    };
-    answer(call())
+    answer(transfer(TransferVirtualMemory::read, [process, base, buffer, size, done]))
 }
 
 /// NtWriteVirtualMemory.
@@ -246,13 +236,7 @@ pub(super) extern "C" fn write(
     done: u64,
     _: u64,
 ) -> u64 {
-    let call = || {
-        let parameters = transfer(process, base, buffer, size, done);
-        let parameters = parameters.ok_or(NtStatus::INVALID_HANDLE)?;
-        let outcome = complete(TransferVirtualMemory::write(caller(), parameters))?;
-        Ok(transferred(outcome, done))
-    };
-    answer(call())
+    answer(transfer(TransferVirtualMemory::write, [process, base, buffer, size, done]))
 }
 
 /// NtGetWriteWatch. The pointers to the count and to the granularity are in memory.
