@@ -7,7 +7,7 @@ use std::fmt::{Display, Formatter, Result};
 pub fn write_number(f: &mut Formatter<'_>, number: i128) -> Result {
     match number {
         -9..=9 => write!(f, "{number}"),
-        ..0 => write!(f, "-{:#x}", number.unsigned_abs()),
+        ..-9 => write!(f, "-{:#x}", number.unsigned_abs()),
         _ => write!(f, "{number:#x}"),
     }
 }
