@@ -1,8 +1,8 @@
 //! The workload that every host can run, on simulated machines.
 //!
 //! [`run_on_simulator`] carries out the requests of [`ntmm_workload`] as a process would see them
-//! done: calls go to the manager, loads and stores through translation buffer, walker and page
-//! faults. A kernel that runs the same seeds must come to the same outcomes, as must any other
+//! done: calls are the Nt calls of [`ntmm::nt`], loads and stores go through translation buffer,
+//! walker and page faults. A kernel that runs the same seeds must come to the same outcomes, as must any other
 //! simulated machine.
 
 use std::cell::RefCell;
@@ -10,21 +10,19 @@ use std::rc::Rc;
 
 use ntmm::address_space::AddressSpaceId;
 use ntmm::fault::Fault;
+use ntmm::nt::{
+    AllocateParameters, AllocateVirtualMemory, BasicInformation, Caller, FreeParameters,
+    FreeVirtualMemory, Profile, ProtectParameters, ProtectVirtualMemory, QueryParameters,
+    QueryVirtualMemory, Range, Target,
+};
 use ntmm::operation::{Operation, Step};
 use ntmm::status::NtStatus;
-use ntmm::virtual_memory::{
-    Allocate, AllocationType, Free, FreeType, MemoryInformation, MemoryState, Placement, Protect,
-    Query, Region,
-};
 use ntmm::working_set::limits::EmptyWorkingSet;
 use ntmm_machine::{
     Clock, Cpu, Hardware, Machine, NoTrace, Program, ProgramStep, Progress, Simulation,
 };
-use ntmm_pte::{AccessKind, Amd64, Bytes, I386, Pae, Pages, Protection, Va};
-use ntmm_workload::{
-    Access, Exception, Information, MEM_COMMIT, MEM_DECOMMIT, MEM_FREE, MEM_PRIVATE, MEM_RELEASE,
-    MEM_RESERVE, Outcome, Request, Response, Width, Workload,
-};
+use ntmm_pte::{AccessKind, Amd64, I386, Pae, Pages, Va};
+use ntmm_workload::{Access, Exception, Information, Outcome, Request, Response, Width, Workload};
 
 use crate::disk::{PagingDisk, PagingFile};
 use crate::failure::Failure;
@@ -152,10 +150,10 @@ struct Process {
 /// A request being carried out.
 #[derive(Debug)]
 enum Running {
-    Allocate(Allocate),
-    Free(Free),
-    Protect(Protect),
-    Query(Query),
+    Allocate(AllocateVirtualMemory),
+    Free(FreeVirtualMemory),
+    Protect(ProtectVirtualMemory),
+    Query(QueryVirtualMemory<'static>),
     Empty(EmptyWorkingSet),
     Reference(Reference),
 }
@@ -190,7 +188,7 @@ impl<M: Hardware> Program<M, NoTrace> for Process {
             cpu.count_references(1);
             let running = match &mut self.running {
                 Some(running) => running,
-                idle => idle.insert(begin(self.space, request)),
+                idle => idle.insert(begin::<M>(self.space, request)),
             };
             match running.advance(cpu) {
                 Err(stop) => return stop,
@@ -223,34 +221,55 @@ impl<M: Hardware> Program<M, NoTrace> for Process {
     }
 }
 
-/// The manager's operation for a request, whose numbers are such as workloads draw.
-fn begin(space: AddressSpaceId, request: Request) -> Running {
+/// Class of the basic information, and bytes of it at most.
+const BASIC: u32 = 0;
+const BASIC_LENGTH: u64 = 48;
+
+/// The call for a request, made by a program all of whose pointers are good.
+fn begin<M: Hardware>(space: AddressSpaceId, request: Request) -> Running {
+    let caller = Caller::program::<M>(Profile::Legacy);
+    let process = Ok(Target::current(space));
     match request {
         Request::Allocate { base, size, allocation_type, protect } => {
-            const BOTH: u32 = MEM_RESERVE | MEM_COMMIT;
-            let kind = match allocation_type {
-                MEM_RESERVE => AllocationType::Reserve,
-                MEM_COMMIT => AllocationType::Commit,
-                BOTH => AllocationType::ReserveAndCommit,
-                other => unreachable!("no workload allocates with type {other:#x}"),
-            };
-            let (placement, size) = (Placement::At(Va::new(base)), Bytes::new(size));
-            let protection = protection_of(protect);
-            Running::Allocate(Allocate::new(space, placement, size, kind, protection))
+            Running::Allocate(AllocateVirtualMemory::new(
+                caller,
+                AllocateParameters {
+                    process,
+                    base: Ok(base),
+                    zero_bits: 0,
+                    size: Ok(size),
+                    kind: allocation_type,
+                    protection: protect,
+                },
+            ))
         }
         Request::Free { base, size, free_type } => {
-            let kind = match free_type {
-                MEM_DECOMMIT => FreeType::Decommit,
-                MEM_RELEASE => FreeType::Release,
-                other => unreachable!("no workload frees with type {other:#x}"),
-            };
-            Running::Free(Free::new(space, Va::new(base), Bytes::new(size), kind))
+            let (base, size) = (Ok(base), Ok(size));
+            let parameters = FreeParameters { process, base, size, kind: free_type };
+            Running::Free(FreeVirtualMemory::new(caller, parameters))
         }
-        Request::Protect { base, size, protect } => {
-            let (base, size) = (Va::new(base), Bytes::new(size));
-            Running::Protect(Protect::new(space, base, size, protection_of(protect)))
-        }
-        Request::Query { address } => Running::Query(Query::new(space, Va::new(address))),
+        Request::Protect { base, size, protect } => Running::Protect(ProtectVirtualMemory::new(
+            caller,
+            ProtectParameters {
+                process,
+                base: Ok(base),
+                size: Ok(size),
+                protection: protect,
+                old: Ok(()),
+            },
+        )),
+        Request::Query { address } => Running::Query(QueryVirtualMemory::new(
+            caller,
+            QueryParameters {
+                process,
+                address,
+                class: BASIC,
+                buffer: Ok(()),
+                length: BASIC_LENGTH,
+                return_length: Ok(()),
+            },
+            &mut [],
+        )),
         Request::Load { address, width } => {
             Running::Reference(Reference::new(space, Touch::Load, address, width))
         }
@@ -261,13 +280,6 @@ fn begin(space: AddressSpaceId, request: Request) -> Running {
     }
 }
 
-fn protection_of(flags: u32) -> Protection {
-    match Protection::from_page_flags(flags) {
-        Ok(protection) => protection,
-        Err(error) => unreachable!("no workload asks for it: {error}"),
-    }
-}
-
 impl Running {
     /// Goes on; what came of it, or how the program has to stop.
     fn advance<M: Hardware>(
@@ -275,31 +287,30 @@ impl Running {
         cpu: &mut Processor<'_, M>,
     ) -> Result<Response, ProgramStep> {
         Ok(match self {
-            Self::Allocate(call) => range(step(cpu, call)?),
-            Self::Free(call) => range(step(cpu, call)?),
-            Self::Protect(call) => match step(cpu, call)? {
-                Ok(done) => Response::Protected {
-                    status: NtStatus::SUCCESS.code(),
-                    base: done.region.base.get(),
-                    size: done.region.size.get(),
-                    old_protect: done.old.to_page_flags(),
-                },
-                Err(status) => {
-                    Response::Protected { status: status.code(), base: 0, size: 0, old_protect: 0 }
-                }
-            },
-            Self::Query(call) => match step(cpu, call)? {
-                Ok(found) => Response::Information {
-                    status: NtStatus::SUCCESS.code(),
-                    information: information_of(found),
-                },
-                Err(status) => Response::Information {
-                    status: status.code(),
-                    information: Information::default(),
-                },
-            },
+            Self::Allocate(call) => {
+                let outcome = finish(cpu, call)?;
+                range(outcome.status, outcome.output)
+            }
+            Self::Free(call) => {
+                let outcome = finish(cpu, call)?;
+                range(outcome.status, outcome.output)
+            }
+            Self::Protect(call) => {
+                let outcome = finish(cpu, call)?;
+                let Range { base, size } = outcome.output.unwrap_or(NOTHING);
+                let old_protect = outcome.old.unwrap_or_default();
+                Response::Protected { status: outcome.status.code(), base, size, old_protect }
+            }
+            Self::Query(call) => {
+                let outcome = finish(cpu, call)?;
+                let information = match outcome.information {
+                    Some(ntmm::nt::Information::Basic(found)) => information_of(found),
+                    _ => Information::default(),
+                };
+                Response::Information { status: outcome.status.code(), information }
+            }
             Self::Empty(call) => {
-                let status = step(cpu, call)?.map_or_else(|status| status, |()| NtStatus::SUCCESS);
+                let status = NtStatus::from(step(cpu, call)?);
                 Response::Emptied { status: status.code() }
             }
             Self::Reference(reference) => reference.advance(cpu)?,
@@ -319,32 +330,31 @@ fn step<M: Hardware, O: Operation<Machine<M, NoTrace>>>(
     }
 }
 
-fn range(outcome: Result<Region, NtStatus>) -> Response {
-    match outcome {
-        Ok(Region { base, size }) => {
-            Response::Range { status: NtStatus::SUCCESS.code(), base: base.get(), size: size.get() }
-        }
-        Err(status) => Response::Range { status: status.code(), base: 0, size: 0 },
-    }
+/// Steps an Nt call, whose status is in its outcome.
+fn finish<M: Hardware, O: Operation<Machine<M, NoTrace>>>(
+    cpu: &mut Cpu<'_, M, NoTrace>,
+    call: &mut O,
+) -> Result<O::Output, ProgramStep> {
+    step(cpu, call)?.map_or_else(|status| unreachable!("an Nt call raises {status}"), Ok)
 }
 
-fn information_of(found: MemoryInformation) -> Information {
-    let (allocation_base, allocation_protect, kind) = match found.allocation {
-        Some((base, protection)) => (base.get(), protection.to_page_flags(), MEM_PRIVATE),
-        None => (0, 0, 0),
-    };
+/// What a request learns of a range that is not written back.
+const NOTHING: Range = Range { base: 0, size: 0 };
+
+fn range(status: NtStatus, output: Option<Range>) -> Response {
+    let Range { base, size } = output.unwrap_or(NOTHING);
+    Response::Range { status: status.code(), base, size }
+}
+
+const fn information_of(found: BasicInformation) -> Information {
     Information {
-        base: found.base.get(),
-        allocation_base,
-        allocation_protect,
-        size: found.size.get(),
-        state: match found.state {
-            MemoryState::Free => MEM_FREE,
-            MemoryState::Reserved => MEM_RESERVE,
-            MemoryState::Committed => MEM_COMMIT,
-        },
-        protect: found.protection.map_or(0, Protection::to_page_flags),
-        kind,
+        base: found.base,
+        allocation_base: found.allocation_base,
+        allocation_protect: found.allocation_protection,
+        size: found.size,
+        state: found.state,
+        protect: found.protection,
+        kind: found.kind,
     }
 }
 

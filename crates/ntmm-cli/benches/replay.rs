@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ntmm_cli::arguments::Paging;
+use ntmm_check::setup::Paging;
 use ntmm_cli::run::feed::{Feed, Step};
 use ntmm_cli::run::observer::Observer;
 use ntmm_cli::run::paging_file::{FileSize, PagingDisk};

@@ -6,7 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use ntmm_check::setup::Paging;
+use ntmm_conformance::Profile;
 use ntmm_pte::{Bytes, Va};
 use ntmm_trace::WindowPages;
 
@@ -101,7 +104,7 @@ pub struct RunArguments {
 
     /// Paging mode. i386 and pae have 2 GiB of user space; the regions of a trace that does not
     /// lie there are moved, as docs/trace-format.md says.
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = Paging::Amd64)]
+    #[arg(long, value_parser = paging(), value_name = "MODE", default_value_t = Paging::Amd64)]
     pub paging: Paging,
 
     /// Paging file. It is created, and an existing file of this name is overwritten; it stays
@@ -159,7 +162,7 @@ pub enum TraceCommand {
         /// The trace.
         file: PathBuf,
         /// Show the regions where they come to lie in this paging mode.
-        #[arg(long, value_enum, value_name = "MODE", default_value_t = Paging::Amd64)]
+        #[arg(long, value_parser = paging(), value_name = "MODE", default_value_t = Paging::Amd64)]
         paging: Paging,
     },
 }
@@ -180,7 +183,7 @@ pub struct CheckArguments {
     pub steps: Option<u64>,
 
     /// The paging mode; all of them in turn without one.
-    #[arg(long, value_enum, value_name = "MODE")]
+    #[arg(long, value_parser = paging(), value_name = "MODE")]
     pub paging: Option<Paging>,
 
     /// Minutes after which no run begins.
@@ -203,11 +206,11 @@ pub struct ConformanceArguments {
     pub cases: Vec<PathBuf>,
 
     /// Paging mode of the machines; all of them in turn without one.
-    #[arg(long, value_enum, value_name = "MODE")]
+    #[arg(long, value_parser = paging(), value_name = "MODE")]
     pub paging: Option<Paging>,
 
     /// Version of Windows to behave as.
-    #[arg(long, value_enum, value_name = "PROFILE", default_value_t = Profile::Legacy)]
+    #[arg(long, value_parser = profile(), value_name = "PROFILE", default_value_t = Profile::Legacy)]
     pub profile: Profile,
 
     /// Only cases whose id or call holds this text.
@@ -298,36 +301,27 @@ pub struct BenchKernelArguments {
     pub no_linux: bool,
 }
 
-/// A paging mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Paging {
-    /// Four levels of 8-byte entries.
-    Amd64,
-    /// Three levels of 8-byte entries, 32-bit addresses.
-    Pae,
-    /// Two levels of 4-byte entries, 32-bit addresses.
-    I386,
+/// Paging modes by name.
+fn paging() -> impl TypedValueParser<Value = Paging> {
+    let described = [
+        (Paging::Amd64, "Four levels of 8-byte entries"),
+        (Paging::Pae, "Three levels of 8-byte entries, 32-bit addresses"),
+        (Paging::I386, "Two levels of 4-byte entries, 32-bit addresses"),
+    ];
+    let names = described.map(|(paging, help)| PossibleValue::new(paging.name()).help(help));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Paging>())
 }
 
-impl Paging {
-    /// The name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Pae => "pae",
-            Self::I386 => "i386",
-        }
-    }
-}
-
-/// A version of Windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// Windows Server 2003 (NT 5.2).
-    Legacy,
-    /// Windows 10 and later.
-    Modern,
+/// Versions of Windows by name.
+fn profile() -> impl TypedValueParser<Value = Profile> {
+    let described = [
+        (Profile::Legacy, "Windows Server 2003 (NT 5.2)"),
+        (Profile::Modern, "Windows 10 and later"),
+    ];
+    let names = described.map(|(profile, help)| PossibleValue::new(profile.name()).help(help));
+    let known =
+        |name: String| Profile::from_name(&name).ok_or("the profiles are legacy and modern");
+    PossibleValuesParser::new(names).try_map(known)
 }
 
 /// The sizes of a paging file; the minimum is not above the maximum.

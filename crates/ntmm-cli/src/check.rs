@@ -7,21 +7,11 @@ use std::time::Duration;
 
 use ntmm_check::{CheckOptions, CheckOutcome, FailedRun, Progress, Stage};
 
-use crate::arguments::{CheckArguments, Paging};
+use crate::arguments::CheckArguments;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::run::progress::{Bar, Visibility};
 use crate::table::grouped;
-
-impl From<Paging> for ntmm_check::setup::Paging {
-    fn from(paging: Paging) -> Self {
-        match paging {
-            Paging::Amd64 => Self::Amd64,
-            Paging::Pae => Self::Pae,
-            Paging::I386 => Self::I386,
-        }
-    }
-}
 
 /// Runs the command.
 ///
@@ -53,7 +43,7 @@ fn check_seeds(arguments: &CheckArguments) -> Result<(), Failure> {
         seed: arguments.seed,
         steps: arguments.steps,
         time: arguments.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
-        paging: arguments.paging.map(Paging::into),
+        paging: arguments.paging,
         threads: threads as u32,
         ..CheckOptions::default()
     };

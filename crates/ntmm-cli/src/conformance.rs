@@ -7,10 +7,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ntmm_conformance::{Entry, Options, Report, read, run};
+use ntmm_conformance::{Entry, Options, Paging, Report, read, run};
 use serde::Serialize;
 
-use crate::arguments::{ConformanceArguments, Paging, Profile};
+use crate::arguments::ConformanceArguments;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 
@@ -37,9 +37,10 @@ pub fn conformance(arguments: &ConformanceArguments) -> Result<(), Failure> {
             lists.into_iter().flatten().collect()
         }
     };
-    let reports = modes(arguments.paging).iter().map(|&paging| {
-        let profile = profile(arguments.profile);
-        run(&entries, &Options { paging, profile, filter: arguments.filter.clone() })
+    let modes = arguments.paging.map_or(Paging::ALL.to_vec(), |paging| vec![paging]);
+    let reports = modes.into_iter().map(|paging| {
+        let (profile, filter) = (arguments.profile, arguments.filter.clone());
+        run(&entries, &Options { paging, profile, filter })
     });
     let reports: Vec<Report> = reports.collect();
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum();
@@ -59,23 +60,6 @@ pub fn conformance(arguments: &ConformanceArguments) -> Result<(), Failure> {
         print(&text(&all))?
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Conformance(failed)) }
-}
-
-const fn modes(paging: Option<Paging>) -> &'static [ntmm_conformance::Paging] {
-    use ntmm_conformance::Paging as Mode;
-    match paging {
-        None => &Mode::ALL,
-        Some(Paging::I386) => &[Mode::I386],
-        Some(Paging::Pae) => &[Mode::Pae],
-        Some(Paging::Amd64) => &[Mode::Amd64],
-    }
-}
-
-const fn profile(profile: Profile) -> ntmm_conformance::Profile {
-    match profile {
-        Profile::Legacy => ntmm_conformance::Profile::Legacy,
-        Profile::Modern => ntmm_conformance::Profile::Modern,
-    }
 }
 
 fn load(file: &Path) -> Result<Vec<Entry>, Failure> {

@@ -36,10 +36,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use ntmm_check::setup::Paging;
 use ntmm_machine::{Clock, Hardware};
 use ntmm_pte::{Amd64, I386, Pae, Va};
 
-use crate::arguments::{Paging, RunArguments};
+use crate::arguments::RunArguments;
 use crate::failure::Failure;
 use crate::output::{NewFile, print, print_json};
 use crate::report;

@@ -3,14 +3,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use ntmm_check::setup::Paging;
 use ntmm_trace::{
     AccessKind, ConvertOptions, KindSet, Program, TraceFormat, TraceReader, WindowPages, convert,
 };
 
-use crate::arguments::{Paging, TraceCommand};
+use crate::arguments::TraceCommand;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::run::placement::Placement;
+use crate::run::playback::window;
 use crate::run::progress::{Bar, Visibility};
 use crate::run::source::Source;
 use crate::table::{Table, grouped};
@@ -76,7 +78,7 @@ fn show(file: &Path, paging: Paging) -> Result<(), Failure> {
     };
     let contents = read(reader)?;
     let command = contents.program.map(|program| program.command).unwrap_or_default();
-    let placement = Placement::new(source.regions(), paging.window());
+    let placement = Placement::new(source.regions(), window(paging));
     let placement = placement
         .map_err(|problem| Failure::DoesNotFit { trace: source.name().to_owned(), problem })?;
 

@@ -18,6 +18,8 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
+use crate::text::{write_list, write_number, write_separated, write_structure};
+
 /// Bytes an expression may have, so that one cannot nest deeper than the stack bears.
 const LONGEST: usize = 256;
 
@@ -88,14 +90,12 @@ impl Operator {
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Integer(number) if number.unsigned_abs() < 10 => write!(f, "{number}"),
-            Self::Integer(number) if *number < 0 => write!(f, "-{:#x}", number.unsigned_abs()),
-            Self::Integer(number) => write!(f, "{number:#x}"),
+            Self::Integer(number) => write_number(f, *number),
             Self::Variable(name) => write!(f, "${name}"),
             Self::Name(name) => write!(f, "@{name}"),
             Self::Function(name, arguments) => {
                 write!(f, "@{name}(")?;
-                separated(f, arguments)?;
+                write_separated(f, arguments)?;
                 f.write_str(")")
             }
             Self::Module(name) => write!(f, "@module({name})"),
@@ -106,29 +106,10 @@ impl fmt::Display for Expression {
             Self::Text(text) => f.write_str(text),
             Self::Boolean(value) => write!(f, "{value}"),
             Self::Nothing => f.write_str("null"),
-            Self::List(items) => {
-                f.write_str("[")?;
-                separated(f, items)?;
-                f.write_str("]")
-            }
-            Self::Structure(fields) => {
-                f.write_str("{")?;
-                for (index, (name, value)) in fields.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(f, "{comma}{name}: {value}")?;
-                }
-                f.write_str("}")
-            }
+            Self::List(items) => write_list(f, items),
+            Self::Structure(fields) => write_structure(f, fields),
         }
     }
-}
-
-fn separated(f: &mut fmt::Formatter<'_>, items: &[Expression]) -> fmt::Result {
-    for (index, item) in items.iter().enumerate() {
-        let comma = if index == 0 { "" } else { ", " };
-        write!(f, "{comma}{item}")?;
-    }
-    Ok(())
 }
 
 /// A text that is no expression.

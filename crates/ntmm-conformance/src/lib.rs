@@ -41,6 +41,7 @@ pub mod report;
 pub mod runner;
 pub mod structure;
 pub mod system;
+mod text;
 pub mod value;
 pub mod version;
 pub mod vocabulary;

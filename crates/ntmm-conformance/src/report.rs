@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::case::Entry;
 use crate::runner::{self, Failure, Outcome};
@@ -71,8 +71,10 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The paging mode of the machines.
+    #[serde(serialize_with = "name")]
     pub paging: Paging,
     /// The version of Windows.
+    #[serde(serialize_with = "name")]
     pub profile: Profile,
     /// All cases.
     pub totals: Totals,
@@ -82,6 +84,11 @@ pub struct Report {
     pub skipped: BTreeMap<String, u64>,
     /// Each case, in order.
     pub cases: Vec<Line>,
+}
+
+/// Writes what has a name as that name.
+fn name<S: Serializer>(named: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(named)
 }
 
 impl Report {

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::case::CallerMode;
 use crate::system::Refusal;
+use crate::text::{write_list, write_number, write_structure};
 use crate::version::Width;
 
 /// A value.
@@ -79,29 +80,13 @@ impl From<u32> for Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Integer(number) if number.unsigned_abs() < 10 => write!(f, "{number}"),
-            Self::Integer(number) if *number < 0 => write!(f, "-{:#x}", number.unsigned_abs()),
-            Self::Integer(number) => write!(f, "{number:#x}"),
+            Self::Integer(number) => write_number(f, *number),
             Self::Pointer(pointer) => write!(f, "{pointer:?} pointer"),
             Self::Text(text) => f.write_str(text),
             Self::Boolean(value) => write!(f, "{value}"),
             Self::Nothing => f.write_str("null"),
-            Self::List(items) => {
-                f.write_str("[")?;
-                for (index, item) in items.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(f, "{comma}{item}")?;
-                }
-                f.write_str("]")
-            }
-            Self::Structure(fields) => {
-                f.write_str("{")?;
-                for (index, (name, value)) in fields.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(f, "{comma}{name}: {value}")?;
-                }
-                f.write_str("}")
-            }
+            Self::List(items) => write_list(f, items),
+            Self::Structure(fields) => write_structure(f, fields),
         }
     }
 }

@@ -9,8 +9,9 @@
 
 use std::fmt;
 
+pub use ntmm::nt::Profile;
+pub use ntmm_check::setup::Paging;
 use ntmm_pte::{Amd64, I386, Pae, PagingMode};
-use serde::Serialize;
 
 /// A version of Windows that a case names, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +40,15 @@ pub enum Version {
 const FIRST_WINDOWS_10: u16 = 1507;
 
 impl Version {
+    /// The version that stands for a profile.
+    #[must_use]
+    pub const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Legacy => Self::Nt52,
+            Profile::Modern => Self::Windows11,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "nt5.0" | "win2k" | "win2000" => Self::Nt50,
@@ -146,7 +156,7 @@ impl OsRange {
     /// Whether the range holds the version that `profile` is.
     #[must_use]
     pub fn includes(self, profile: Profile) -> bool {
-        let version = profile.version();
+        let version = Version::of(profile);
         match self {
             Self::Any => true,
             Self::Recent => profile == Profile::Modern,
@@ -156,45 +166,6 @@ impl OsRange {
             Self::UpTo(last) => version <= last,
             Self::Before(first) => version < first,
         }
-    }
-}
-
-/// The version of Windows the manager behaves as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Windows Server 2003, NT 5.2.
-    Legacy,
-    /// Windows 11.
-    Modern,
-}
-
-impl Profile {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
-
-    /// The version it is.
-    #[must_use]
-    pub const fn version(self) -> Version {
-        match self {
-            Self::Legacy => Version::Nt52,
-            Self::Modern => Version::Windows11,
-        }
-    }
-
-    /// Its name on a command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Modern => "modern",
-        }
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 
@@ -247,49 +218,6 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// A paging mode to run in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Paging {
-    /// Two levels, 32-bit entries.
-    I386,
-    /// Three levels, 64-bit entries.
-    Pae,
-    /// Four levels.
-    Amd64,
-}
-
-impl Paging {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::I386, Self::Pae, Self::Amd64];
-
-    /// Its name on a command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::I386 => "i386",
-            Self::Pae => "pae",
-            Self::Amd64 => "amd64",
-        }
-    }
-
-    /// The addresses of its machines.
-    #[must_use]
-    pub const fn layout(self) -> Layout {
-        match self {
-            Self::I386 => Layout::of::<I386>(),
-            Self::Pae => Layout::of::<Pae>(),
-            Self::Amd64 => Layout::of::<Amd64>(),
-        }
-    }
-}
-
-impl fmt::Display for Paging {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// Width of a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -333,6 +261,16 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The addresses of machines in a paging mode.
+    #[must_use]
+    pub const fn new(paging: Paging) -> Self {
+        match paging {
+            Paging::I386 => Self::of::<I386>(),
+            Paging::Pae => Self::of::<Pae>(),
+            Paging::Amd64 => Self::of::<Amd64>(),
+        }
+    }
+
     const fn of<M: PagingMode>() -> Self {
         Self {
             width: if M::ADDRESS_BITS == 32 { Width::Bits32 } else { Width::Bits64 },

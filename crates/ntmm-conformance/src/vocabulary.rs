@@ -33,20 +33,18 @@ pub const MEMORY_CALLS: [&str; 13] = [
     "NtWriteVirtualMemory",
 ];
 
-/// Calls on virtual memory that nobody can make yet, and the two pseudo-calls on stacks that grow.
-const CALLS_TO_COME: [&str; 8] = [
+/// Calls on virtual memory that nobody can make yet.
+const CALLS_TO_COME: [&str; 5] = [
     "NtAllocateUserPhysicalPages",
     "NtFreeUserPhysicalPages",
     "NtMapUserPhysicalPages",
     "NtMapUserPhysicalPagesScatter",
     "NtSetInformationVirtualMemory",
-    "io.read_file_into",
-    "stack.overflow",
-    "thread.grow_stack",
 ];
 
 /// The pseudo-calls: memory accesses, processes, stacks.
-pub const PSEUDO_CALLS: [&str; 17] = [
+pub const PSEUDO_CALLS: [&str; 20] = [
+    "io.read_file_into",
     "mem.execute",
     "mem.fill",
     "mem.read16",
@@ -61,12 +59,14 @@ pub const PSEUDO_CALLS: [&str; 17] = [
     "mem.write8",
     "process.open_self",
     "process.spawn",
+    "stack.overflow",
+    "thread.grow_stack",
     "token.disable",
     "token.enable",
     "vm.find_free",
 ];
 
-const TO_COME: &str = "AWE, growing stacks and prefetching come later";
+const TO_COME: &str = "AWE and prefetching come later";
 const SECTIONS: &str = "sections come later";
 const KERNEL: &str = "MDLs and the kernel's own calls come later";
 const LIBRARY: &str = "it belongs to ntdll, not to the kernel";

@@ -23,6 +23,7 @@ mod stack;
 
 use ntmm::DeleteAddressSpace;
 use ntmm::nt::Privileges;
+use ntmm::virtual_memory::UserStack;
 use ntmm_machine::Hardware;
 use ntmm_pte::{Amd64, I386, Pae};
 
@@ -32,7 +33,6 @@ use crate::version::{Layout, Paging, Profile};
 use crate::vocabulary::{Knowledge, knowledge};
 use host::Host;
 use process::Processes;
-use stack::Stack;
 
 /// Simulated machines of one kind.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Machines {
 
 impl Systems for Machines {
     fn layout(&self) -> Layout {
-        self.paging.layout()
+        Layout::new(self.paging)
     }
 
     fn knows(&self, call: &str) -> Knowledge {
@@ -74,7 +74,7 @@ struct Windows<M: Hardware> {
     processes: Processes,
     privileges: Privileges,
     /// Made when a case first asks for it.
-    stack: Option<Stack>,
+    stack: Option<UserStack>,
     profile: Profile,
 }
 

@@ -37,13 +37,15 @@ pub struct MemoryAccess {
     fault: Option<Fault>,
     /// Faults this access has met; none when no access is in flight.
     faults: u32,
+    /// Where the last access that was refused had its fault.
+    refused: Option<Va>,
 }
 
 impl MemoryAccess {
     /// No access in flight.
     #[must_use]
     pub const fn new() -> Self {
-        Self { fault: None, faults: 0 }
+        Self { fault: None, faults: 0, refused: None }
     }
 
     /// Reads from `va`, as [`Cpu::load`].
@@ -113,6 +115,13 @@ impl MemoryAccess {
         self.carry(cpu, |cpu| cpu.translate(va, access))
     }
 
+    /// The address at which the last access that raised a status could not go on: the second
+    /// parameter of the exception.
+    #[must_use]
+    pub const fn refused_at(&self) -> Option<Va> {
+        self.refused
+    }
+
     /// Gives back the fault in flight.
     pub fn abandon<M: Hardware, T: Trace>(&mut self, cpu: &mut Cpu<'_, M, T>) {
         if let Some(fault) = self.fault.take() {
@@ -174,6 +183,7 @@ impl MemoryAccess {
             }
             Step::Wait(wait) => Handled::Stop(ProgramStep::Wait(wait)),
             Step::Raise(status) => {
+                self.refused = Some(fault.va());
                 self.fault = None;
                 self.faults = 0;
                 Handled::Raise(status)

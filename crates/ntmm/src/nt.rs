@@ -44,8 +44,8 @@ pub use physical_pages::{
     PhysicalPagesParameters, allocate_user_physical_pages, free_user_physical_pages,
 };
 pub use profile::{
-    Behaviour, BrokenCopy, BrokenCount, Caching, NullPage, OldProtection, Placeholders, Profile,
-    WholeDecommit,
+    Behaviour, BrokenCopy, BrokenCount, Caching, GuardedStack, NullPage, OldProtection,
+    Placeholders, Profile, WholeDecommit,
 };
 pub use protect::{ProtectOutcome, ProtectParameters, ProtectVirtualMemory};
 pub use query::{
@@ -58,14 +58,15 @@ pub use transfer::{TransferOutcome, TransferParameters, TransferVirtualMemory};
 pub use write_watch::{GetWriteWatchCall, ResetWriteWatchCall, WriteWatchParameters, WrittenPages};
 pub use zero_bits::AddressLimit;
 
-use ntmm_pte::PagingMode;
+use ntmm_pte::protection::PAGE_GUARD;
+use ntmm_pte::{Bytes, PagingMode, Va};
 
 use crate::fault::ProcessorMode;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::virtual_memory::Region;
+use crate::virtual_memory::{Region, UserStack};
 
 /// What a pointer parameter points to, or why that could not be probed.
 pub type Captured<T = u64> = Result<T, NtStatus>;
@@ -134,6 +135,19 @@ impl Caller {
     #[must_use]
     pub const fn behaviour(&self) -> &'static Behaviour {
         self.profile.behaviour()
+    }
+
+    /// StackLimit of the calling thread after it has given `range` of its own process the
+    /// protection `protection`, PAGE_* bits, by a call that yielded the range (nt-api 3.5).
+    #[must_use]
+    pub fn stack_limit_after(&self, stack: &UserStack, range: Range, protection: u32) -> Va {
+        match self.behaviour().guarded_stack {
+            GuardedStack::EndsAbove if protection & PAGE_GUARD != 0 => {
+                let (base, size) = (Va::new(range.base), Bytes::new(range.size));
+                stack.limit_after_guard(Region { base, size })
+            }
+            GuardedStack::EndsAbove | GuardedStack::Unchanged => stack.limit,
+        }
     }
 
     /// Whether it holds `privileges`; the kernel always does.

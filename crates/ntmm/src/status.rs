@@ -5,8 +5,10 @@
 
 use core::fmt;
 
-/// An NT status code.
+/// An NT status code. Beside the manager's own there are names for those that a machine around it
+/// gives its programs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct NtStatus(u32);
 
 macro_rules! statuses {
@@ -14,7 +16,7 @@ macro_rules! statuses {
         impl NtStatus {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
-            /// The name without its `STATUS_` prefix, when the code is one the manager knows.
+            /// The name without its `STATUS_` prefix, when the code is listed here.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -35,10 +37,20 @@ statuses! {
     WAS_UNLOCKED = 0x4000_0017;
     /// Some of the range was locked before.
     WAS_LOCKED = 0x4000_0019;
+    /// No other thread wanted to run.
+    NO_YIELD_PERFORMED = 0x4000_0024;
     /// A guard page was touched; the guard is gone now.
     GUARD_PAGE_VIOLATION = 0x8000_0001;
+    /// An address is not aligned as the instruction, or the call, demands.
+    DATATYPE_MISALIGNMENT = 0x8000_0002;
+    /// A breakpoint was executed.
+    BREAKPOINT = 0x8000_0003;
+    /// An instruction was executed with the trap flag set.
+    SINGLE_STEP = 0x8000_0004;
     /// Only a part was copied.
     PARTIAL_COPY = 0x8000_000D;
+    /// It did not work.
+    UNSUCCESSFUL = 0xC000_0001;
     /// The call does not exist.
     NOT_IMPLEMENTED = 0xC000_0002;
     /// There is no such class of information.
@@ -53,6 +65,8 @@ statuses! {
     INVALID_HANDLE = 0xC000_0008;
     /// A parameter is wrong.
     INVALID_PARAMETER = 0xC000_000D;
+    /// There is no such file.
+    NO_SUCH_FILE = 0xC000_000F;
     /// The end of the file was reached.
     END_OF_FILE = 0xC000_0011;
     /// No address range or memory is left.
@@ -65,14 +79,26 @@ statuses! {
     UNABLE_TO_FREE_VM = 0xC000_001A;
     /// The range is a view and cannot be freed this way.
     UNABLE_TO_DELETE_SECTION = 0xC000_001B;
+    /// There is no such service.
+    INVALID_SYSTEM_SERVICE = 0xC000_001C;
+    /// The instruction does not exist.
+    ILLEGAL_INSTRUCTION = 0xC000_001D;
     /// Memory of this kind is always committed.
     ALREADY_COMMITTED = 0xC000_0021;
     /// The handle does not grant the right.
     ACCESS_DENIED = 0xC000_0022;
+    /// The buffer is too small.
+    BUFFER_TOO_SMALL = 0xC000_0023;
     /// The handle names something of another kind.
     OBJECT_TYPE_MISMATCH = 0xC000_0024;
+    /// The page is not locked.
+    NOT_LOCKED = 0xC000_002A;
     /// A page of the range is not committed.
     NOT_COMMITTED = 0xC000_002D;
+    /// Nothing has the name.
+    OBJECT_NAME_NOT_FOUND = 0xC000_0034;
+    /// Data are not what they were.
+    DATA_ERROR = 0xC000_003E;
     /// The protection is not valid here.
     INVALID_PAGE_PROTECTION = 0xC000_0045;
     /// The minimum lies above the maximum.
@@ -81,24 +107,36 @@ statuses! {
     INCOMPATIBLE_FILE_MAP = 0xC000_004D;
     /// The caller lacks a privilege.
     PRIVILEGE_NOT_HELD = 0xC000_0061;
+    /// The file is no program.
+    INVALID_IMAGE_FORMAT = 0xC000_007B;
+    /// The disk is full.
+    DISK_FULL = 0xC000_007F;
     /// The view is not of a data file.
     NOT_MAPPED_DATA = 0xC000_0088;
+    /// An index lies outside its array.
+    ARRAY_BOUNDS_EXCEEDED = 0xC000_008C;
+    /// A floating-point number was divided by zero.
+    FLOAT_DIVIDE_BY_ZERO = 0xC000_008E;
+    /// A floating-point operation means nothing.
+    FLOAT_INVALID_OPERATION = 0xC000_0090;
+    /// An integer was divided by zero.
+    INTEGER_DIVIDE_BY_ZERO = 0xC000_0094;
+    /// A result does not fit.
+    INTEGER_OVERFLOW = 0xC000_0095;
+    /// The instruction is the kernel's alone.
+    PRIVILEGED_INSTRUCTION = 0xC000_0096;
     /// All sixteen paging files exist.
     TOO_MANY_PAGING_FILES = 0xC000_0097;
+    /// The memory has no file.
+    FILE_INVALID = 0xC000_0098;
     /// The manager has no frame or record left for this.
     INSUFFICIENT_RESOURCES = 0xC000_009A;
     /// The base is not the start of the allocation.
     FREE_VM_NOT_AT_BASE = 0xC000_009F;
     /// Nothing is allocated at the base.
     MEMORY_NOT_ALLOCATED = 0xC000_00A0;
-    /// The memory has no file.
-    FILE_INVALID = 0xC000_0098;
     /// Locked pages may not exceed the working set minimum.
     WORKING_SET_QUOTA = 0xC000_00A1;
-    /// A device failed.
-    IO_DEVICE_ERROR = 0xC000_0185;
-    /// The disk is full.
-    DISK_FULL = 0xC000_007F;
     /// Parameter 1 is wrong.
     INVALID_PARAMETER_1 = 0xC000_00EF;
     /// Parameter 2 is wrong.
@@ -119,8 +157,12 @@ statuses! {
     COMMITMENT_LIMIT = 0xC000_012D;
     /// Nothing is allocated at the address.
     INVALID_ADDRESS = 0xC000_0141;
-    /// The page is not locked.
-    NOT_LOCKED = 0xC000_002A;
+    /// A device failed.
+    IO_DEVICE_ERROR = 0xC000_0185;
+    /// The wait would never end.
+    POSSIBLE_DEADLOCK = 0xC000_0194;
+    /// Several floating-point exceptions at once.
+    FLOAT_MULTIPLE_TRAPS = 0xC000_02B5;
 }
 
 impl NtStatus {
@@ -140,6 +182,20 @@ impl NtStatus {
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.0 < 0x8000_0000
+    }
+
+    /// The status as a result.
+    ///
+    /// # Errors
+    /// The status itself, when it is a warning or an error.
+    pub const fn into_result(self) -> Result<(), Self> {
+        if self.is_success() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl From<Result<(), NtStatus>> for NtStatus {
+    fn from(result: Result<(), NtStatus>) -> Self {
+        result.err().unwrap_or(Self::SUCCESS)
     }
 }
 

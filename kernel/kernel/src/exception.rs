@@ -38,20 +38,34 @@ impl Exception {
 
     /// What a processor raised at an instruction.
     pub fn of_vector(vector: u8, address: u64) -> Self {
-        let code = match vector {
-            0 => 0xC000_0094,                            // STATUS_INTEGER_DIVIDE_BY_ZERO
-            1 => 0x8000_0004,                            // STATUS_SINGLE_STEP
-            3 => 0x8000_0003,                            // STATUS_BREAKPOINT
-            4 => 0xC000_0095,                            // STATUS_INTEGER_OVERFLOW
-            5 => 0xC000_008C,                            // STATUS_ARRAY_BOUNDS_EXCEEDED
-            6 => 0xC000_001D,                            // STATUS_ILLEGAL_INSTRUCTION
-            13 if is_privileged(address) => 0xC000_0096, // STATUS_PRIVILEGED_INSTRUCTION
-            16 | 19 => 0xC000_0090,                      // STATUS_FLOAT_INVALID_OPERATION
-            17 => 0x8000_0002,                           // STATUS_DATATYPE_MISALIGNMENT
+        let status = match vector {
+            0 => NtStatus::INTEGER_DIVIDE_BY_ZERO,
+            1 => NtStatus::SINGLE_STEP,
+            3 => NtStatus::BREAKPOINT,
+            4 => NtStatus::INTEGER_OVERFLOW,
+            5 => NtStatus::ARRAY_BOUNDS_EXCEEDED,
+            6 => NtStatus::ILLEGAL_INSTRUCTION,
+            13 if is_privileged(address) => NtStatus::PRIVILEGED_INSTRUCTION,
+            16 | 19 => NtStatus::FLOAT_INVALID_OPERATION,
+            17 => NtStatus::DATATYPE_MISALIGNMENT,
             // An address that is not canonical, and others the processor does not tell.
             _ => return Self::of_memory(NtStatus::ACCESS_VIOLATION, AccessKind::Read, u64::MAX),
         };
-        Self { status: NtStatus::new(code), parameters: [0; 4], count: 0 }
+        Self { status, parameters: [0; 4], count: 0 }
+    }
+}
+
+impl Exception {
+    /// As a program sees it that was at `address`.
+    const fn record(&self, address: u64) -> Record {
+        Record {
+            code: self.status.code(),
+            flags: 0,
+            address,
+            parameter_count: self.count,
+            padding: 0,
+            parameters: self.parameters,
+        }
     }
 }
 
@@ -167,17 +181,20 @@ impl Context {
 pub fn raise(frame: &mut Frame, exception: &Exception) {
     let dispatcher = process::current_dispatcher();
     let context = Context::of(frame);
-    let record = Record {
-        code: exception.status.code(),
-        flags: 0,
-        address: frame.rip,
-        parameter_count: exception.count,
-        padding: 0,
-        parameters: exception.parameters,
-    };
     let context_at = (frame.rsp.wrapping_sub(RED_ZONE + size_of::<Context>() as u64)) & !15;
     let record_at = context_at.wrapping_sub(size_of::<Record>() as u64) & !15;
-    let written = user::write(context_at, &context).and_then(|()| user::write(record_at, &record));
+    let write = |exception: &Exception| {
+        let record = exception.record(frame.rip);
+        user::write(context_at, &context).and_then(|()| user::write(record_at, &record))
+    };
+    let mut exception = *exception;
+    let mut written = write(&exception);
+    if written == Err(NtStatus::STACK_OVERFLOW) {
+        // What does not fit on the stack is told instead, on the pages that are kept for it.
+        let access = AccessKind::Write;
+        exception = Exception::of_memory(NtStatus::STACK_OVERFLOW, access, context_at);
+        written = write(&exception);
+    }
     if dispatcher == 0 || written.is_err() {
         let [first, second, ..] = exception.parameters;
         crate::say!(

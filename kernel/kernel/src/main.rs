@@ -17,7 +17,7 @@
 //! | [`engines`] | the manager's engines |
 //! | [`watchdog`], [`bug_check`], [`selftest`] | never a silent hang; stopping; breaking it on purpose |
 //! | [`probe`] | page tables of the older paging modes, walked by the processor |
-//! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`report`] | programs and what they may ask for |
+//! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`stack`], [`report`] | programs and what they may ask for |
 #![no_std]
 #![no_main]
 #![allow(missing_docs, reason = "a program, not a library")]
@@ -48,6 +48,7 @@ mod selftest;
 mod services;
 mod shootdown;
 mod smp;
+mod stack;
 mod sync;
 mod time;
 mod trap;
@@ -57,6 +58,7 @@ mod watchdog;
 
 use core::panic::PanicInfo;
 
+use ntmm::nt::Profile;
 use ntmm::platform::FileId;
 use ntmm::{BootError, Config, Manager};
 use ntmm_pte::Pages;
@@ -80,6 +82,8 @@ pub struct Kernel {
     pub manager: Manager<Machine>,
     /// The programs.
     pub archive: &'static [u8],
+    /// The version of Windows that the services behave as.
+    pub profile: Profile,
 }
 
 static KERNEL: Once<Kernel> = Once::new();
@@ -153,11 +157,17 @@ fn make_manager(information: &BootInformation) -> &'static Kernel {
         free.truncate(pages);
     }
     let seed = information.value("seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let profile = information.value("profile").unwrap_or("legacy");
+    let Some(profile) = Profile::from_name(profile) else {
+        refuse(format_args!("the profiles are legacy and modern, not {profile}"))
+    };
     let disk = Disk::find(information.command_line);
     let machine = Machine::new(free, disk, seed);
     match Manager::new(machine, Config::default()) {
         // SAFETY: once, and no other processor has been started.
-        Ok(manager) => unsafe { KERNEL.set(Kernel { manager, archive: information.archive }) },
+        Ok(manager) => unsafe {
+            KERNEL.set(Kernel { manager, archive: information.archive, profile })
+        },
         Err(BootError::InstallMoreMemory { .. }) => too_little_memory(information),
         Err(error) => refuse(format_args!("{error}")),
     }

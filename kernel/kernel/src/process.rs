@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ntmm::virtual_memory::{Allocate, AllocationType, Placement, Protect, Region};
+use ntmm::virtual_memory::{Allocate, AllocationType, Placement, Protect, UserStack};
 use ntmm::working_set::WorkingSetLimits;
 use ntmm::{AddressSpaceId, DeleteAddressSpace, NtStatus};
 use ntmm_pte::{Bytes, Protection, Va};
@@ -21,16 +21,11 @@ use crate::report::{self, Figures};
 use crate::scheduler::{self, Home, Name, Priority, Reason};
 use crate::sync::SpinLock;
 use crate::trap::Frame;
-use crate::{archive, console, kernel, user};
-
-/// Bytes of the first thread's stack.
-const STACK: u64 = 64 << 10;
+use crate::wait::complete;
+use crate::{archive, console, kernel, stack, user};
 
 /// The list of programs to run.
 const PROGRAMS: &str = "programs";
-
-/// A file that is no program the kernel can load.
-const INVALID_IMAGE_FORMAT: NtStatus = NtStatus::new(0xC000_007B);
 
 #[derive(Debug)]
 struct Process {
@@ -140,28 +135,25 @@ extern "C" fn begin(number: u64) -> ! {
 fn load(name: &str, arguments: &str, space: AddressSpaceId) -> Result<Frame, NtStatus> {
     let image = archive::find(kernel().archive, name)
         .and_then(|member| Image::parse(member.bytes))
-        .ok_or(INVALID_IMAGE_FORMAT)?;
+        .ok_or(NtStatus::INVALID_IMAGE_FORMAT)?;
     let start = image.segments().map(|segment| segment.start).min().unwrap_or_default();
     let end = image.segments().map(|segment| segment.end).max().unwrap_or_default();
-    commit(space, Placement::At(Va::new(start)), end - start)?;
+    let (place, size) = (Placement::At(Va::new(start)), Bytes::new(end - start));
+    let kind = AllocationType::ReserveAndCommit;
+    complete(Allocate::new(space, place, size, kind, Protection::READWRITE))?;
     for segment in image.segments() {
         user::write_bytes(segment.start, segment.bytes)?;
     }
     for segment in image.segments() {
         let base = Va::new(segment.start & !(PAGE - 1));
         let size = Bytes::new(segment.end - base.get());
-        crate::wait::complete(Protect::new(space, base, size, segment.protection))?;
+        complete(Protect::new(space, base, size, segment.protection))?;
     }
-    let stack = commit(space, Placement::Lowest, STACK)?;
-    let top = stack.base.get() + stack.size.get();
-    let text = (top - arguments.len() as u64) & !15;
+    let stack = stack::create(space)?;
+    scheduler::set_stack(stack);
+    let text = (stack.base.get() - arguments.len() as u64) & !15;
     user::write_bytes(text, arguments.as_bytes())?;
     Ok(Frame::of_program(image.entry, text - 8, [text, arguments.len() as u64]))
-}
-
-fn commit(space: AddressSpaceId, placement: Placement, size: u64) -> Result<Region, NtStatus> {
-    let (size, kind) = (Bytes::new(size), AllocationType::ReserveAndCommit);
-    crate::wait::complete(Allocate::new(space, placement, size, kind, Protection::READWRITE))
 }
 
 /// What is kept of the process of the running thread.
@@ -223,14 +215,14 @@ pub fn end_thread() -> ! {
 struct Start {
     entry: u64,
     argument: u64,
-    stack: u64,
+    stack: UserStack,
 }
 
 /// Makes a further thread of the running program.
 ///
 /// # Errors
 /// INSUFFICIENT_RESOURCES when there are too many threads.
-pub fn create_thread(entry: u64, argument: u64, stack: u64) -> Result<Name, NtStatus> {
+pub fn create_thread(entry: u64, argument: u64, stack: UserStack) -> Result<Name, NtStatus> {
     let home = scheduler::home().ok_or(NtStatus::INVALID_HANDLE)?;
     with_current(|process| process.threads += 1);
     let start = Box::into_raw(Box::new(Start { entry, argument, stack }));
@@ -248,8 +240,9 @@ extern "C" fn begin_thread(start: u64) -> ! {
     if scheduler::is_killed() {
         end_thread();
     }
-    let mut frame =
-        Frame::of_program(start.entry, start.stack.wrapping_sub(8), [start.argument, 0]);
+    scheduler::set_stack(start.stack);
+    let top = start.stack.base.get().wrapping_sub(8);
+    let mut frame = Frame::of_program(start.entry, top, [start.argument, 0]);
     frame.confine();
     frame.enter_program()
 }
@@ -295,7 +288,7 @@ fn take_down(number: usize) {
     };
     report::process(&figures, space);
     // A page table that cannot be read leaves the rest of the space behind.
-    let deleted = crate::wait::complete(DeleteAddressSpace::new(space));
+    let deleted = complete(DeleteAddressSpace::new(space));
     let process = &mut PROCESSES.lock()[number];
     process.life = Life::Gone;
     if let Err(status) = deleted {

@@ -26,6 +26,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use ntmm::AddressSpaceId;
 use ntmm::operation::{Wait, WaitKey};
 use ntmm::platform::{Engine, Irql, SystemTime};
+use ntmm::virtual_memory::UserStack;
 use ntmm_pte::Pfn;
 use x86_64::instructions::interrupts;
 
@@ -112,6 +113,8 @@ struct Thread {
     priority: Priority,
     /// Its process and that one's address space and root table.
     home: Option<Home>,
+    /// The stack it has in its program; its own concern.
+    stack: Option<UserStack>,
     killed: bool,
     /// How many threads have had this place before.
     generation: u32,
@@ -264,6 +267,7 @@ pub unsafe fn initialize(processors: usize) {
         state: State::Running,
         priority: Priority::Idle,
         home: None,
+        stack: None,
         killed: false,
         generation: 0,
         context: 0,
@@ -294,6 +298,7 @@ pub fn spawn(
             state: State::Ready,
             priority,
             home,
+            stack: None,
             killed,
             generation,
             context: new_context(top, function, argument),
@@ -503,6 +508,18 @@ pub fn home() -> Option<Home> {
     // SAFETY: it points to the running thread's record, which stays where it is, or is null; that
     // field is not changed while the thread lives.
     unsafe { home.as_ref().copied().flatten() }
+}
+
+/// The stack the running thread has in its program.
+pub fn stack() -> Option<UserStack> {
+    let own = processor::current_thread();
+    SCHEDULER.get().lock().threads[own].stack
+}
+
+/// Says which stack the running thread has in its program.
+pub fn set_stack(stack: UserStack) {
+    let own = processor::current_thread();
+    SCHEDULER.get().lock().threads[own].stack = Some(stack);
 }
 
 /// Whether a thread of this name has ever been.

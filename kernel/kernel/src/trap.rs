@@ -2,7 +2,8 @@
 //!
 //! `trap.s` has put the whole frame on the kernel stack of the thread; interrupts are off. A
 //! page fault is the manager's: the thread steps the [`Fault`] until it is done, parked at every
-//! wait, with interrupts on. What cannot be resolved is an exception of the program; in the
+//! wait, with interrupts on. A guard page of the thread's own stack lets the stack grow, be it the
+//! program or the kernel that has touched it. What cannot be resolved is an exception of the program; in the
 //! kernel it is a failed copy from or to a program, or the end.
 
 use core::arch::global_asm;
@@ -18,7 +19,9 @@ use x86_64::registers::control::Cr2;
 use crate::descriptors::{DOUBLE_FAULT, SYSTEM_SERVICE, USER_CODE, USER_DATA};
 use crate::exception::{self, Exception};
 use crate::processor::{self, Processor, pending};
-use crate::{apic, bug_check, dispatch, kernel, process, scheduler, services, shootdown, watchdog};
+use crate::{
+    apic, bug_check, dispatch, kernel, process, scheduler, services, shootdown, stack, watchdog,
+};
 
 global_asm!(
     include_str!("trap.s"),
@@ -231,7 +234,11 @@ fn page_fault(frame: &mut Frame) {
     }
     interrupts::enable();
     let mode = if is_user { ProcessorMode::User } else { ProcessorMode::Kernel };
-    let Err(status) = resolve(Va::new(address), access, mode) else { return };
+    let outcome = match resolve(Va::new(address), access, mode) {
+        Err(NtStatus::GUARD_PAGE_VIOLATION) => stack::grow(Va::new(address)),
+        outcome => outcome,
+    };
+    let Err(status) = outcome else { return };
     if is_user && scheduler::is_killed() {
         return;
     }

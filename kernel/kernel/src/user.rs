@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use ntmm::NtStatus;
 
-use crate::memory::USER_END;
+use crate::memory::{PAGE, USER_END};
 
 unsafe extern "C" {
     #[link_name = "user_copy"]
@@ -48,6 +48,43 @@ pub fn read_bytes(address: u64, bytes: &mut [u8]) -> Result<(), NtStatus> {
     outcome(unsafe { copy(bytes.as_mut_ptr(), address as *const u8, bytes.len()) })
 }
 
+/// Copies words into the program.
+///
+/// # Errors
+/// The status of the fault.
+pub fn write_words(address: u64, words: &[u64]) -> Result<(), NtStatus> {
+    check(address, size_of_val(words))?;
+    // SAFETY: as in `write_bytes`.
+    outcome(unsafe { copy(address as *mut u8, words.as_ptr().cast(), size_of_val(words)) })
+}
+
+/// Copies words out of the program.
+///
+/// # Errors
+/// The status of the fault.
+pub fn read_words(address: u64, words: &mut [u64]) -> Result<(), NtStatus> {
+    check(address, size_of_val(words))?;
+    // SAFETY: as in `read_bytes`; any bytes are words.
+    outcome(unsafe { copy(words.as_mut_ptr().cast(), address as *const u8, size_of_val(words)) })
+}
+
+/// Finds out whether all bytes of a range can be written (ProbeForWrite): reads and writes back
+/// one of each page.
+///
+/// # Errors
+/// The status of the first fault.
+pub fn probe(address: u64, bytes: u64) -> Result<(), NtStatus> {
+    check(address, bytes as usize)?;
+    let mut next = address;
+    while next < address + bytes {
+        let mut byte = [0];
+        read_bytes(next, &mut byte)?;
+        write_bytes(next, &byte)?;
+        next = (next & !(PAGE - 1)) + PAGE;
+    }
+    Ok(())
+}
+
 /// Writes a value into the program. `T` has no padding that tells of the kernel.
 ///
 /// # Errors
@@ -71,6 +108,8 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 // SAFETY: integers.
 unsafe impl Plain for [u64; 2] {}
+// SAFETY: integers.
+unsafe impl Plain for [u64; 3] {}
 
 /// Reads a value from the program.
 ///

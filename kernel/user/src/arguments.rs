@@ -1,7 +1,7 @@
 //! The arguments of a program: words, of which most are `key=value`.
 
+use crate::NtStatus;
 use crate::println;
-use crate::status::NtStatus;
 
 /// The argument string of a process.
 #[derive(Clone, Copy, Debug)]

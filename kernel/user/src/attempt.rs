@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use crate::status::NtStatus;
+use crate::NtStatus;
 use crate::structures::{Context, ExceptionRecord};
 
 /// Trap flag of `rflags`: an exception after every instruction.

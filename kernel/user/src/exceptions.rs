@@ -9,10 +9,10 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::NtStatus;
 use crate::attempt;
 use crate::services::{NtContinue, RegisterExceptionDispatcher};
 use crate::start::exit;
-use crate::status::NtStatus;
 use crate::structures::{Context, ExceptionRecord};
 
 /// What a handler has decided.

@@ -5,9 +5,9 @@
 
 use core::fmt::{Debug, Display};
 
+use crate::NtStatus;
 use crate::println;
 use crate::services::ReportVerified;
-use crate::status::NtStatus;
 
 /// Failures that are printed one by one.
 const PRINTED: u64 = 16;

@@ -4,7 +4,7 @@
 //! `r8` and `r9`, and return the status in `rax`. As in a function call all registers are lost but
 //! those that a function keeps. `syscall` is the quick way, `int 0x2e` NT's old one.
 
-use crate::status::NtStatus;
+use crate::NtStatus;
 
 /// Makes a service by instruction `$gate`, loading only the registers it has arguments for.
 macro_rules! enter {
@@ -17,7 +17,7 @@ macro_rules! enter {
             clobber_abi("sysv64"),
             options(nostack),
         );
-        $crate::status::NtStatus::new(status as u32)
+        $crate::NtStatus::new(status as u32)
     }};
 }
 

@@ -20,7 +20,7 @@
 //! | [`gate`] | the two ways into the kernel, `syscall` and `int 0x2e` |
 //! | [`services`] | one unsafe function per service, as NT declares it |
 //! | [`structures`] | what the services read and write |
-//! | [`status`], [`flags`] | their statuses and flag words |
+//! | [`flags`] | their flag words; statuses are the manager's [`NtStatus`] |
 //! | [`memory`] | blocks of virtual memory, allocated and used safely |
 //! | [`exceptions`] | handling what the processor or the manager raises |
 //! | [`mod@attempt`] | accesses and instructions that may fault, with the exception as a value |
@@ -42,13 +42,12 @@ pub mod memory;
 pub mod random;
 pub mod services;
 pub mod start;
-pub mod status;
 pub mod structures;
 pub mod system;
 pub mod threads;
 
 pub use arguments::Arguments;
-pub use status::NtStatus;
+pub use ntmm::NtStatus;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;

@@ -5,6 +5,7 @@
 //! protection at any time: what happens then is an exception, never undefined. Offsets count
 //! bytes from its base; an offset beyond the block is a mistake of the program and panics.
 
+use crate::NtStatus;
 use crate::PAGE_SIZE;
 use crate::attempt::{self, Exception};
 use crate::flags::{
@@ -13,7 +14,6 @@ use crate::flags::{
 use crate::services::{
     NtAllocateVirtualMemory, NtFreeVirtualMemory, NtProtectVirtualMemory, NtQueryVirtualMemory,
 };
-use crate::status::NtStatus;
 use crate::structures::{Handle, MemoryBasicInformation};
 
 /// One allocation, owned until it is released.
@@ -300,7 +300,7 @@ pub fn query(address: u64) -> Result<MemoryBasicInformation, NtStatus> {
             Handle::CURRENT_PROCESS,
             address,
             0,
-            &raw mut information,
+            (&raw mut information).cast(),
             size_of::<MemoryBasicInformation>() as u64,
             core::ptr::null_mut(),
         )

@@ -13,9 +13,9 @@
 #![allow(clippy::missing_safety_doc, reason = "the module's own section holds for all")]
 #![allow(clippy::too_many_arguments, reason = "the services keep their NT arguments")]
 
+use crate::NtStatus;
 use crate::gate::call;
-use crate::status::NtStatus;
-use crate::structures::{Context, Handle, MemoryBasicInformation};
+use crate::structures::{Context, ExtendedParameter, Handle, InitialStack};
 
 /// Service numbers, as `eax` holds them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,14 @@ pub enum Service {
     ReadArchive = 15,
     RegisterExceptionDispatcher = 16,
     WaitForThread = 17,
+    AllocateVirtualMemoryEx = 18,
+    LockVirtualMemory = 19,
+    UnlockVirtualMemory = 20,
+    FlushVirtualMemory = 21,
+    ReadVirtualMemory = 22,
+    WriteVirtualMemory = 23,
+    GetWriteWatch = 24,
+    ResetWriteWatch = 25,
 }
 
 impl From<Service> for u64 {
@@ -91,12 +99,12 @@ pub unsafe fn NtProtectVirtualMemory(
     unsafe { call!(Service::ProtectVirtualMemory, process, base, size, protect, old_protect) }
 }
 
-/// Says what is at an address (API 7); `class` 0. `returned` may be null.
+/// Says what is at an address (API 7). `returned` may be null.
 pub unsafe fn NtQueryVirtualMemory(
     process: Handle,
     base: u64,
-    class: u64,
-    information: *mut MemoryBasicInformation,
+    class: u32,
+    information: *mut u8,
     length: u64,
     returned: *mut u64,
 ) -> NtStatus {
@@ -118,16 +126,16 @@ pub fn NtTerminateThread(thread: Handle, status: NtStatus) -> NtStatus {
     unsafe { call!(Service::TerminateThread, thread, status) }
 }
 
-/// Starts a thread at `start`, with `argument` in `rdi` and `rsp` 8 below `stack_top`.
+/// Starts a thread at `start`, with `argument` in `rdi` and `rsp` 8 below the base of `stack`.
 pub unsafe fn NtCreateThreadEx(
     process: Handle,
     id: *mut u64,
     start: u64,
     argument: u64,
-    stack_top: u64,
+    stack: *const InitialStack,
 ) -> NtStatus {
     // SAFETY: the caller's.
-    unsafe { call!(Service::CreateThreadEx, process, id, start, argument, stack_top) }
+    unsafe { call!(Service::CreateThreadEx, process, id, start, argument, stack) }
 }
 
 /// Loads all registers from `context`. Returns only when it fails.
@@ -205,4 +213,99 @@ pub unsafe fn RegisterExceptionDispatcher(address: u64) -> NtStatus {
 pub fn NtWaitForThread(id: u64) -> NtStatus {
     // SAFETY: the service touches nothing of the program's.
     unsafe { call!(Service::WaitForThread, id) }
+}
+
+/// Reserves or commits memory as `parameters` ask, and makes placeholders (API 3.6).
+pub unsafe fn NtAllocateVirtualMemoryEx(
+    process: Handle,
+    base: *mut u64,
+    size: *mut u64,
+    kind: u32,
+    protect: u32,
+    parameters: *const ExtendedParameter,
+    count: u32,
+) -> NtStatus {
+    let rest = [parameters.expose_provenance() as u64, u64::from(count)];
+    // SAFETY: the caller's; the rest of the arguments is a local.
+    unsafe {
+        call!(Service::AllocateVirtualMemoryEx, process, base, size, kind, protect, &raw const rest)
+    }
+}
+
+/// Locks pages in the working set or in memory, by `MAP_*` bits (API 8).
+pub unsafe fn NtLockVirtualMemory(
+    process: Handle,
+    base: *mut u64,
+    size: *mut u64,
+    kind: u32,
+) -> NtStatus {
+    // SAFETY: the caller's.
+    unsafe { call!(Service::LockVirtualMemory, process, base, size, kind) }
+}
+
+/// Unlocks pages that were locked so (API 8).
+pub unsafe fn NtUnlockVirtualMemory(
+    process: Handle,
+    base: *mut u64,
+    size: *mut u64,
+    kind: u32,
+) -> NtStatus {
+    // SAFETY: the caller's.
+    unsafe { call!(Service::UnlockVirtualMemory, process, base, size, kind) }
+}
+
+/// Writes modified pages of a view back (API 10).
+pub unsafe fn NtFlushVirtualMemory(
+    process: Handle,
+    base: *mut u64,
+    size: *mut u64,
+    io_status: *mut [u64; 2],
+) -> NtStatus {
+    // SAFETY: the caller's.
+    unsafe { call!(Service::FlushVirtualMemory, process, base, size, io_status) }
+}
+
+/// Copies from `base` of a process to `buffer` (API 9). `done` may be null; failures write it too.
+pub unsafe fn NtReadVirtualMemory(
+    process: Handle,
+    base: u64,
+    buffer: *mut u8,
+    size: u64,
+    done: *mut u64,
+) -> NtStatus {
+    // SAFETY: the caller's.
+    unsafe { call!(Service::ReadVirtualMemory, process, base, buffer, size, done) }
+}
+
+/// Copies from `buffer` to `base` of a process (API 9). `done` may be null; failures write it too.
+pub unsafe fn NtWriteVirtualMemory(
+    process: Handle,
+    base: u64,
+    buffer: *const u8,
+    size: u64,
+    done: *mut u64,
+) -> NtStatus {
+    // SAFETY: the caller's.
+    unsafe { call!(Service::WriteVirtualMemory, process, base, buffer, size, done) }
+}
+
+/// Says which pages of a range were written (API 17); `flags` are `WRITE_WATCH_FLAG_*` bits.
+pub unsafe fn NtGetWriteWatch(
+    process: Handle,
+    flags: u32,
+    base: u64,
+    size: u64,
+    array: *mut u64,
+    count: *mut u64,
+    granularity: *mut u32,
+) -> NtStatus {
+    let rest = [count.expose_provenance() as u64, granularity.expose_provenance() as u64];
+    // SAFETY: the caller's; the rest of the arguments is a local.
+    unsafe { call!(Service::GetWriteWatch, process, flags, base, size, array, &raw const rest) }
+}
+
+/// Forgets which pages of a range were written (API 17).
+pub fn NtResetWriteWatch(process: Handle, base: u64, size: u64) -> NtStatus {
+    // SAFETY: the service touches no memory of the program's.
+    unsafe { call!(Service::ResetWriteWatch, process, base, size) }
 }

@@ -2,10 +2,10 @@
 
 use core::panic::PanicInfo;
 
+use crate::NtStatus;
 use crate::arguments::Arguments;
 use crate::println;
 use crate::services::NtTerminateProcess;
-use crate::status::NtStatus;
 use crate::structures::Handle;
 
 /// Makes `main`, a `fn(Arguments<'_>) -> NtStatus`, the program: calls it with the arguments of

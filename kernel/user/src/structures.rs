@@ -1,7 +1,7 @@
 //! What the services and the exception path read and write in a program's memory.
 
+use crate::NtStatus;
 use crate::flags::{MemoryFlags, Protection};
-use crate::status::NtStatus;
 
 /// A handle. Only the two that mean "my own" name anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +58,78 @@ impl MemoryBasicInformation {
 }
 
 const _: () = assert!(size_of::<MemoryBasicInformation>() == 48);
+
+/// What is known of the pages at an address (an entry of MEMORY_WORKING_SET_EX_INFORMATION).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct PageAttributes {
+    /// The address asked about.
+    pub address: u64,
+    /// Bit 0: it is in the working set. From bit 4 on its protection; bit 22: it is locked.
+    pub attributes: u64,
+}
+
+/// The allocation at an address as a whole (MEMORY_REGION_INFORMATION, x64 layout, 48 bytes).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct RegionInformation {
+    /// First address of the allocation.
+    pub allocation_base: u64,
+    /// Protection it was made with.
+    pub allocation_protect: u32,
+    /// Always 0 here.
+    pub kind: u32,
+    /// Bytes of the allocation.
+    pub size: u64,
+    /// Bytes of it that are committed.
+    pub committed: u64,
+    /// Always 0 here.
+    pub partition: u64,
+    /// Always 0 here.
+    pub node: u64,
+}
+
+/// An extended parameter of an allocation (MEM_EXTENDED_PARAMETER).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct ExtendedParameter {
+    /// Which one, in the low 8 bits.
+    pub kind: u64,
+    /// A number, or the address of a structure.
+    pub value: u64,
+}
+
+impl ExtendedParameter {
+    /// Where the allocation may be.
+    #[must_use]
+    pub fn address_requirements(requirements: &AddressRequirements) -> Self {
+        Self { kind: 1, value: (&raw const *requirements).expose_provenance() as u64 }
+    }
+}
+
+/// Where an allocation may be (MEM_ADDRESS_REQUIREMENTS); zero for no wish.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct AddressRequirements {
+    /// Lowest first byte.
+    pub lowest: u64,
+    /// Highest last byte.
+    pub highest: u64,
+    /// What the base is a multiple of.
+    pub alignment: u64,
+}
+
+/// The stack of a new thread (INITIAL_TEB).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct InitialStack {
+    /// First address above it.
+    pub base: u64,
+    /// Lowest address that can be used; guard pages are below.
+    pub limit: u64,
+    /// Lowest address reserved for it.
+    pub deallocation: u64,
+}
 
 /// System-wide figures (class 2 of NtQuerySystemInformation).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -1,9 +1,9 @@
 //! System-wide figures and commands, working-set limits, files of the boot archive.
 
+use crate::NtStatus;
 use crate::services::{
     NtQuerySystemInformation, NtSetInformationProcess, NtSetSystemInformation, ReadArchive,
 };
-use crate::status::NtStatus;
 use crate::structures::{Handle, Performance, QuotaLimits};
 
 /// SystemPerformanceInformation.

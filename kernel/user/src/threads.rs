@@ -1,14 +1,16 @@
 //! Threads of a program.
 
+use crate::NtStatus;
 use crate::PAGE_SIZE;
-use crate::flags::PAGE_READWRITE;
+use crate::flags::{PAGE_GUARD, PAGE_READWRITE};
 use crate::memory::Block;
 use crate::services::{NtCreateThreadEx, NtTerminateThread, NtWaitForThread};
-use crate::status::NtStatus;
-use crate::structures::Handle;
+use crate::structures::{Handle, InitialStack};
 
-/// Committed pages of a thread's stack.
-const STACK_PAGES: u64 = 16;
+/// Pages of a thread's stack: reserved, committed at first, guard pages below those.
+const RESERVED: u64 = 256;
+const COMMITTED: u64 = 16;
+const GUARDS: u64 = 2;
 
 /// A thread of this process, with the stack it runs on.
 #[derive(Debug)]
@@ -18,14 +20,22 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts a thread that calls `start` with `argument`, on a stack of 64 KiB above a page that
-    /// is not committed.
+    /// Starts a thread that calls `start` with `argument`, on a stack of 1 MiB that grows from
+    /// 64 KiB.
     ///
     /// # Errors
     /// The status of the service that failed.
     pub fn start(start: extern "C" fn(u64) -> !, argument: u64) -> Result<Self, NtStatus> {
-        let stack = Block::reserve(STACK_PAGES + 1)?;
-        stack.commit(PAGE_SIZE, STACK_PAGES * PAGE_SIZE, PAGE_READWRITE)?;
+        let stack = Block::reserve(RESERVED)?;
+        let limit = (RESERVED - COMMITTED) * PAGE_SIZE;
+        let guard = limit - GUARDS * PAGE_SIZE;
+        stack.commit(limit, COMMITTED * PAGE_SIZE, PAGE_READWRITE)?;
+        stack.commit(guard, GUARDS * PAGE_SIZE, PAGE_READWRITE | PAGE_GUARD)?;
+        let initial = InitialStack {
+            base: stack.base() + stack.size(),
+            limit: stack.base() + limit,
+            deallocation: stack.base(),
+        };
         let entry = (start as *const ()).addr() as u64;
         let mut id = 0;
         // SAFETY: `start` takes what it is given and never returns; the stack is the thread's
@@ -36,7 +46,7 @@ impl Thread {
                 &raw mut id,
                 entry,
                 argument,
-                stack.base() + stack.size(),
+                &raw const initial,
             )
         };
         match status.into_result() {

@@ -15,6 +15,7 @@ use ntmm::status::NtStatus;
 use ntmm::virtual_memory::{Allocate, AllocationType, Placement as Place};
 use ntmm::working_set::WorkingSetLimits;
 use ntmm::{AddressSpaceId, BootError, DeleteAddressSpace};
+use ntmm_check::setup::Paging;
 use ntmm_machine::{Clock, Config, Disk, Hardware, Machine, Simulation};
 use ntmm_pte::{Bytes, Pages, Protection, Va};
 use ntmm_trace::{AddressWindow, Region, Regions};
@@ -31,7 +32,6 @@ use super::replay::Replayer;
 use super::shadow::Shadow;
 use super::source::Source;
 use super::sweep::Sweep;
-use crate::arguments::Paging;
 use crate::failure::Failure;
 
 /// The machine to run on.
@@ -51,14 +51,12 @@ pub struct Setup {
     pub seed: u64,
 }
 
-impl Paging {
-    /// The addresses a process has in this mode.
-    #[must_use]
-    pub const fn window(self) -> AddressWindow {
-        match self {
-            Self::Amd64 => AddressWindow::AMD64,
-            Self::Pae | Self::I386 => AddressWindow::X86,
-        }
+/// The addresses a process has in a paging mode.
+#[must_use]
+pub const fn window(paging: Paging) -> AddressWindow {
+    match paging {
+        Paging::Amd64 => AddressWindow::AMD64,
+        Paging::Pae | Paging::I386 => AddressWindow::X86,
     }
 }
 
@@ -147,7 +145,7 @@ impl<M: Hardware> Playback<M> {
         feed: impl FnOnce(&Arc<Placement>) -> Result<Feed, Failure>,
     ) -> Result<(), Failure> {
         let name = ProcessName { number: self.processes.len() + 1, program: program.to_owned() };
-        let placement = Placement::new(regions, self.setup.paging.window());
+        let placement = Placement::new(regions, window(self.setup.paging));
         let placement = Arc::new(
             placement
                 .map_err(|problem| Failure::DoesNotFit { trace: trace.to_owned(), problem })?,

@@ -1,6 +1,7 @@
 //! Runs on disks that do what real ones should not.
 
 use ntmm::status::NtStatus;
+use ntmm_check::setup::Paging;
 use ntmm_machine::{Clock, Disk, MemoryDisk};
 use ntmm_pte::{Amd64, I386, Pages, Va};
 use ntmm_trace::{AccessKind, CompactWriter, PAGE_SIZE, Program, Reference, Regions, WindowPages};
@@ -10,7 +11,6 @@ use super::figures::Figures;
 use super::observer::Observer;
 use super::paging_file::{FileSize, PagingDisk};
 use super::playback::{Playback, Setup};
-use crate::arguments::Paging;
 use crate::failure::Failure;
 
 const PAGES: u64 = 400;

@@ -17,7 +17,6 @@ use super::parameters::{extended, in_out, out};
 use crate::case::CallerMode;
 use crate::system::{Answer, Refusal};
 use crate::value::Arguments;
-use crate::version::Profile;
 
 impl<M: Hardware> Windows<M> {
     pub(super) fn nt_call(&mut self, name: &str, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -39,12 +38,9 @@ impl<M: Hardware> Windows<M> {
         }
     }
 
-    fn caller(&self, arguments: &Arguments) -> Caller {
+    pub(super) fn caller(&self, arguments: &Arguments) -> Caller {
         Caller {
-            profile: match self.profile {
-                Profile::Legacy => ntmm::nt::Profile::Legacy,
-                Profile::Modern => ntmm::nt::Profile::Modern,
-            },
+            profile: self.profile,
             mode: match arguments.mode {
                 CallerMode::User => ProcessorMode::User,
                 CallerMode::Kernel => ProcessorMode::Kernel,
@@ -55,7 +51,7 @@ impl<M: Hardware> Windows<M> {
     }
 
     /// The process that the argument ProcessHandle names; -1 is the caller's own.
-    fn process(&self, arguments: &Arguments) -> Result<Process, Refusal> {
+    pub(super) fn process(&self, arguments: &Arguments) -> Result<Process, Refusal> {
         let handle = arguments.word("ProcessHandle")?;
         if handle == arguments.width.truncate(-1) {
             return Ok(Ok(Target::current(self.processes.current())));
@@ -88,7 +84,9 @@ impl<M: Hardware> Windows<M> {
         let zero_bits = arguments.word("ZeroBits")?;
         let parameters = self.allocation(arguments, zero_bits, "Protect")?;
         let call = AllocateVirtualMemory::new(self.caller(arguments), parameters);
-        Ok(range_answer(self.host.complete_call(call)?, "RegionSize"))
+        let outcome = self.host.complete_call(call)?;
+        self.note_protection(arguments, outcome.output, parameters.protection)?;
+        Ok(range_answer(outcome, "RegionSize"))
     }
 
     fn allocate_extended(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -101,7 +99,9 @@ impl<M: Hardware> Windows<M> {
             extended.as_deref(),
             count.into(),
         );
-        Ok(range_answer(self.host.complete_call(call)?, "RegionSize"))
+        let outcome = self.host.complete_call(call)?;
+        self.note_protection(arguments, outcome.output, parameters.protection)?;
+        Ok(range_answer(outcome, "RegionSize"))
     }
 
     fn free(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
@@ -126,6 +126,7 @@ impl<M: Hardware> Windows<M> {
         };
         let call = ProtectVirtualMemory::new(self.caller(arguments), parameters);
         let ended = self.host.complete_call(call)?;
+        self.note_protection(arguments, ended.output, parameters.protection)?;
         let mut answer = Answer::returned(ended.status);
         if let Some(range) = ended.output {
             answer = answer.with("BaseAddress", range.base).with(SIZE, range.size);

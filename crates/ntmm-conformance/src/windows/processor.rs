@@ -25,13 +25,32 @@ pub enum Reference {
     Fetch(Va),
 }
 
+impl Reference {
+    const fn va(&self) -> Va {
+        match self {
+            Self::Load(va, _) | Self::Store(va, _) | Self::Fetch(va) => *va,
+        }
+    }
+}
+
 /// What came of references, as far as they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Referenced {
     /// What the loads read, one after the other.
     pub loaded: Vec<u8>,
-    /// The status that was raised.
-    pub raised: Option<NtStatus>,
+    /// What was raised instead of the next reference.
+    pub raised: Option<Raised>,
+    /// References that were not made.
+    pub rest: VecDeque<Reference>,
+}
+
+/// An exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raised {
+    /// Its code.
+    pub status: NtStatus,
+    /// The address that could not be accessed.
+    pub va: Va,
 }
 
 /// A thread that makes references one after the other and ends at the first that is refused.
@@ -87,7 +106,10 @@ impl<M: Hardware> Program<M, NoTrace> for Referrer {
                 }
                 Outcome::Stop(step) => return step,
                 Outcome::Raise(status) => {
-                    self.came.borrow_mut().raised = Some(status);
+                    let va = self.access.refused_at().unwrap_or(reference.va());
+                    let mut came = self.came.borrow_mut();
+                    came.raised = Some(Raised { status, va });
+                    came.rest = std::mem::take(&mut self.references);
                     return ProgramStep::Exit;
                 }
             }

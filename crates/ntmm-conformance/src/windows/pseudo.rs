@@ -6,9 +6,9 @@ use ntmm::virtual_memory::{Allocate, AllocationType, MemoryState, Placement, Que
 use ntmm_machine::{Hardware, Privilege};
 use ntmm_pte::{Bytes, PAGE_SIZE, Protection, Va};
 
-use super::Windows;
 use super::process::parse_access;
-use super::processor::{Reference, Referenced};
+use super::processor::{Raised, Reference, Referenced};
+use super::{Windows, stack};
 use crate::system::{Answer, Refusal};
 use crate::value::Arguments;
 
@@ -41,9 +41,11 @@ impl<M: Hardware> Windows<M> {
             "process.spawn" => self.spawn(),
             "process.open_self" => self.open_self(arguments),
             "stack.address" => {
-                let inside = self.stack()?.base - PAGE_SIZE / 2;
+                let inside = stack::pointer(&self.stack()?);
                 Ok(Answer::returned(NtStatus::SUCCESS).with("value", inside))
             }
+            "stack.overflow" => self.overflow_stack(),
+            "thread.grow_stack" => self.grow_stack(arguments),
             "teb.read" => self.read_teb(arguments),
             "token.disable" => self.change_privilege(arguments, Privileges::remove),
             "token.enable" => self.change_privilege(arguments, Privileges::insert),
@@ -60,7 +62,7 @@ impl<M: Hardware> Windows<M> {
         &mut self,
         references: impl IntoIterator<Item = Reference>,
     ) -> Result<Referenced, Refusal> {
-        self.host.refer(self.processes.current(), references, Privilege::User)
+        self.refer(references, Privilege::User)
     }
 
     fn load(&mut self, arguments: &Arguments, size: usize) -> Result<Answer, Refusal> {
@@ -70,7 +72,7 @@ impl<M: Hardware> Windows<M> {
         bytes.iter_mut().zip(&came.loaded).for_each(|(slot, byte)| *slot = *byte);
         Ok(match came.raised {
             None => Answer::returned(NtStatus::SUCCESS).with("value", u64::from_le_bytes(bytes)),
-            Some(status) => Answer::raised(status),
+            Some(_) => answer_of(&came),
         })
     }
 
@@ -93,7 +95,7 @@ impl<M: Hardware> Windows<M> {
         for length in 0..LONGEST_STRING {
             let came = self.touch([Reference::Load(Va::new(start.wrapping_add(length)), 1)])?;
             match (came.raised, came.loaded.first()) {
-                (Some(status), _) => return Ok(Answer::raised(status)),
+                (Some(_), _) => return Ok(answer_of(&came)),
                 (None, Some(0)) => {
                     return Ok(Answer::returned(NtStatus::SUCCESS).with("value", length));
                 }
@@ -121,9 +123,9 @@ impl<M: Hardware> Windows<M> {
     fn read_file_into(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
         let stores = pages_of(arguments.word("addr")?, arguments.word("size")?)
             .map(|(va, bytes)| Reference::Store(va, vec![b'f'; bytes]));
-        let space = self.processes.current();
-        let came = self.host.refer(space, stores, Privilege::Supervisor)?;
-        Ok(Answer::returned(came.raised.unwrap_or(NtStatus::SUCCESS)))
+        let came = self.refer(stores, Privilege::Supervisor)?;
+        let status = came.raised.map_or(NtStatus::SUCCESS, |raised| raised.status);
+        Ok(Answer::returned(status))
     }
 
     /// Memory of the calling process that the harness needs for itself. A buffer or a stack lies
@@ -162,7 +164,7 @@ impl<M: Hardware> Windows<M> {
     fn read_teb(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
         let name = arguments.text("field")?;
         let unknown = || Refusal::Unknown(format!("nobody knows the field {name} of the TEB"));
-        let value = self.stack()?.field(name).ok_or_else(unknown)?;
+        let value = stack::field(&self.stack()?, name).ok_or_else(unknown)?;
         Ok(Answer::returned(NtStatus::SUCCESS).with("value", value))
     }
 
@@ -205,10 +207,11 @@ impl<M: Hardware> Windows<M> {
     }
 }
 
-fn answer_of(came: &Referenced) -> Answer {
+/// What a case sees of references: an exception tells the address too.
+pub(super) fn answer_of(came: &Referenced) -> Answer {
     match came.raised {
         None => Answer::returned(NtStatus::SUCCESS),
-        Some(status) => Answer::raised(status),
+        Some(Raised { status, va }) => Answer::raised(status).with("address", va.get()),
     }
 }
 

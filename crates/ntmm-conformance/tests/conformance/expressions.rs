@@ -6,7 +6,7 @@ use ntmm_conformance::environment::{Environment, Place};
 use ntmm_conformance::expression::{Expression, Operator};
 use ntmm_conformance::system::{Answer, Refusal, System};
 use ntmm_conformance::value::{Arguments, Pointer, Value};
-use ntmm_conformance::version::Paging;
+use ntmm_conformance::version::{Layout, Paging};
 use proptest::prelude::*;
 
 /// Knows the thread's stack limit and nothing else.
@@ -30,7 +30,7 @@ fn call(arguments: &[(&str, Expression)]) -> Call {
 }
 
 fn evaluate_in(paging: Paging, call: &Call, text: &str) -> Result<Value, Refusal> {
-    let mut environment = Environment::new(paging.layout(), CallerMode::User);
+    let mut environment = Environment::new(Layout::new(paging), CallerMode::User);
     environment.bind("base", Value::Integer(0x5000_0000));
     environment.bind("view", Value::Integer(0x2FFF_0000));
     let expression = Expression::parse(text).expect("an expression");
@@ -165,7 +165,7 @@ fn arithmetic() -> impl Strategy<Value = (Expression, Option<i128>)> {
 proptest! {
     #[test]
     fn arithmetic_is_that_of_numbers((expression, expected) in arithmetic()) {
-        let environment = Environment::new(Paging::Amd64.layout(), CallerMode::User);
+        let environment = Environment::new(Layout::new(Paging::Amd64), CallerMode::User);
         let call = call(&[]);
         let found = environment.evaluate(&expression, Place::argument(&call), &mut Nothing).ok();
         prop_assert_eq!(found, expected.map(Value::Integer));

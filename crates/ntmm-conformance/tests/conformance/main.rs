@@ -3,5 +3,6 @@
 mod expressions;
 mod reading;
 mod running;
+mod stacks;
 mod toy;
 mod versions;

@@ -26,7 +26,7 @@ impl Toys {
 
 impl Systems for Toys {
     fn layout(&self) -> Layout {
-        Paging::Amd64.layout()
+        Layout::new(Paging::Amd64)
     }
 
     fn knows(&self, call: &str) -> Knowledge {

@@ -1,6 +1,6 @@
 //! Which case is run where.
 
-use ntmm_conformance::version::{Architecture, OsRange, Paging, Profile, Width};
+use ntmm_conformance::version::{Architecture, Layout, OsRange, Paging, Profile, Width};
 
 fn profiles(text: &str) -> Vec<Profile> {
     let range = OsRange::parse(text).unwrap_or_else(|| panic!("{text} is a range"));
@@ -64,12 +64,12 @@ fn architectures_belong_to_paging_modes() {
 #[test]
 fn layouts_have_the_addresses_of_their_architecture() {
     for paging in [Paging::I386, Paging::Pae] {
-        let layout = paging.layout();
+        let layout = Layout::new(paging);
         assert_eq!(layout.width, Width::Bits32);
         assert_eq!(layout.highest_user, 0x7FFE_FFFF);
         assert_eq!(layout.lowest_user, 0x1_0000);
     }
-    let layout = Paging::Amd64.layout();
+    let layout = Layout::new(Paging::Amd64);
     assert_eq!(layout.width, Width::Bits64);
     assert_eq!(layout.highest_user, 0x7FF_FFFE_FFFF);
 }

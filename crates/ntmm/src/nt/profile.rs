@@ -3,6 +3,8 @@
 //! Nothing else in this module asks which profile a caller has; it asks for the field of the
 //! [`Behaviour`] that the question is about.
 
+use core::fmt;
+
 use super::constants::{
     MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_RESERVE, MEM_RESET, MEM_TOP_DOWN,
     MEM_WRITE_WATCH,
@@ -24,6 +26,21 @@ impl Profile {
     /// All profiles.
     pub const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
 
+    /// The name users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Modern => "modern",
+        }
+    }
+
+    /// The profile of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
     /// How its versions behave.
     #[must_use]
     pub const fn behaviour(self) -> &'static Behaviour {
@@ -31,6 +48,12 @@ impl Profile {
             Self::Legacy => &LEGACY,
             Self::Modern => &MODERN,
         }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -65,6 +88,8 @@ pub struct Behaviour {
     pub bad_buffer: NtStatus,
     /// How a copy ends whose destination goes bad after the first byte (9 row 6).
     pub broken_copy: BrokenCopy,
+    /// What it does to a stack when its thread makes a page in use a guard page (3.5).
+    pub guarded_stack: GuardedStack,
 }
 
 /// What a base in the lowest 64 KiB means.
@@ -101,6 +126,15 @@ pub enum OldProtection {
     Unchanged,
     /// PAGE_NOACCESS.
     NoAccess,
+}
+
+/// What comes of a stack in which a page that is in use becomes a guard page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedStack {
+    /// It is as large as before.
+    Unchanged,
+    /// It ends above that page.
+    EndsAbove,
 }
 
 /// What being uncached belongs to.
@@ -152,6 +186,7 @@ const LEGACY: Behaviour = Behaviour {
     query_access: &[ProcessAccess::QUERY_INFORMATION],
     bad_buffer: NtStatus::ACCESS_VIOLATION,
     broken_copy: BrokenCopy { status: NtStatus::ACCESS_VIOLATION, count: BrokenCount::Zero },
+    guarded_stack: GuardedStack::Unchanged,
 };
 
 const MODERN: Behaviour = Behaviour {
@@ -168,4 +203,5 @@ const MODERN: Behaviour = Behaviour {
     query_access: &[ProcessAccess::QUERY_INFORMATION, ProcessAccess::QUERY_LIMITED_INFORMATION],
     bad_buffer: NtStatus::PARTIAL_COPY,
     broken_copy: BrokenCopy { status: NtStatus::PARTIAL_COPY, count: BrokenCount::Copied },
+    guarded_stack: GuardedStack::EndsAbove,
 };

@@ -130,4 +130,35 @@ in_every_mode! {
         assert_eq!(stack.limit_after_guard(at(3, 1)), stack.limit);
         assert_eq!(stack.limit_after_guard(at(15, 2)), stack.limit);
     }
+
+    fn any_description_of_a_stack_does_no_harm<M>() {
+        let host = Host::<M>::new(128);
+        let space = host.space();
+        let memory = stack(&host, space, 2);
+        let touched = page_at(memory.deallocation, 14);
+        let inside = memory.deallocation.get();
+        let numbers =
+            [0, 1, PAGE_SIZE, inside - 1, inside, inside + 5 * PAGE_SIZE + 3, touched.get(),
+             memory.base.get(), M::HIGHEST_USER_ADDRESS.get(), u64::MAX - 4096, u64::MAX];
+        for [base, limit, deallocation, guaranteed] in combinations(numbers) {
+            let described = UserStack {
+                base: Va::new(base),
+                limit: Va::new(limit),
+                deallocation: Va::new(deallocation),
+                guaranteed: Bytes::new(guaranteed),
+            };
+            host.run(GrowStack::new(space, described, touched)).expect("it never raises");
+            let region = Region { base: touched, size: Bytes::new(PAGE_SIZE) };
+            let after = described.limit_after_guard(region);
+            assert!(after == described.limit || after == page_at(touched, 1));
+        }
+        host.audit_at_rest();
+    }
+}
+
+/// All ways to choose four of the numbers.
+fn combinations<const N: usize>(numbers: [u64; N]) -> impl Iterator<Item = [u64; 4]> {
+    let count = N.pow(4);
+    (0..count)
+        .map(move |index| core::array::from_fn(|place| numbers[index / N.pow(place as u32) % N]))
 }

@@ -14,7 +14,8 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 
-/// A stack, as the environment block of its thread describes it.
+/// A stack, as the environment block of its thread describes it. The program can write there: any
+/// numbers will do, and do no more than calls of the program's own could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserStack {
     /// StackBase: the first address above it.
@@ -32,7 +33,7 @@ impl UserStack {
     /// thread itself: a guard in the middle of the stack in use ends what can be used.
     #[must_use]
     pub fn limit_after_guard(&self, region: Region) -> Va {
-        let end = Va::new(region.base.get() + region.size.get());
+        let end = Va::new(region.base.get().saturating_add(region.size.get()));
         if region.base >= self.limit && end <= self.base { end } else { self.limit }
     }
 }
@@ -90,7 +91,7 @@ impl GrowStack {
     }
 
     const fn lowest_usable(&self) -> Va {
-        Va::new(self.stack.deallocation.get() + PAGE_SIZE)
+        Va::new(self.stack.deallocation.get().saturating_add(PAGE_SIZE))
     }
 
     /// The lowest page of the new guard; none when it would leave no page below it.

@@ -1,48 +1,50 @@
-//! The Nt calls on virtual memory.
+//! The Nt calls that allocate, free, protect and lock virtual memory.
+//!
+//! The calls themselves are [`ntmm::nt`]'s: here pointers are captured, the handle becomes a
+//! process, and what the outcome holds is written back. A variable that cannot be written any more
+//! when the call has been made changes nothing about its status.
 
 use ntmm::NtStatus;
-use ntmm::virtual_memory::{
-    Allocate, AllocationType, Free, FreeType, MemoryState, Placement, Protect, Query,
+use ntmm::nt::{
+    AddressRequirements, AllocateParameters, AllocateVirtualMemory, Captured, ExtendedParameter,
+    FlushParameters, FlushVirtualMemory, FreeParameters, FreeVirtualMemory, LockParameters,
+    LockVirtualMemory, Outcome, ProtectParameters, ProtectVirtualMemory, Range,
+    UnlockVirtualMemory,
 };
-use ntmm_pte::{Bytes, Protection, Va};
 
-use super::{space_of, status};
-use crate::user;
+use super::{CURRENT_PROCESS, answer, caller, target};
 use crate::wait::complete;
+use crate::{stack, user};
 
-const MEM_COMMIT: u64 = 0x1000;
-const MEM_RESERVE: u64 = 0x2000;
-const MEM_DECOMMIT: u64 = 0x4000;
-const MEM_RELEASE: u64 = 0x8000;
-const MEM_FREE: u32 = 0x1_0000;
-const MEM_PRIVATE: u32 = 0x2_0000;
-const MEM_TOP_DOWN: u64 = 0x10_0000;
+/// MemExtendedParameterAddressRequirements.
+const ADDRESS_REQUIREMENTS: u64 = 1;
 
-/// A number for information there is none of.
-const INVALID_INFO_CLASS: NtStatus = NtStatus::new(0xC000_0003);
-/// The buffer has another size than the information.
-const INFO_LENGTH_MISMATCH: NtStatus = NtStatus::new(0xC000_0004);
+/// Extended parameters that are read: as many as may decide a call.
+const MOST_EXTENDED: u64 = 8;
 
-/// MEMORY_BASIC_INFORMATION of 64-bit programs.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct BasicInformation {
-    base: u64,
-    allocation_base: u64,
-    allocation_protect: u32,
-    partition: u32,
-    size: u64,
-    state: u32,
-    protect: u32,
-    kind: u32,
-    padding: u32,
+/// Bytes of MEM_EXTENDED_PARAMETER.
+const EXTENDED_SIZE: u64 = 16;
+
+/// Writes a range back; the status of its call.
+fn store(outcome: Outcome, base: u64, size: u64) -> NtStatus {
+    if let Some(range) = outcome.output {
+        store_range(range, base, size);
+    }
+    outcome.status
 }
 
-fn protection_of(flags: u64) -> Result<Protection, NtStatus> {
-    u32::try_from(flags)
-        .ok()
-        .and_then(|flags| Protection::from_page_flags(flags).ok())
-        .ok_or(NtStatus::INVALID_PAGE_PROTECTION)
+fn store_range(range: Range, base: u64, size: u64) {
+    let _ = user::write(base, &range.base);
+    let _ = user::write(size, &range.size);
+}
+
+/// Notes that pages of the thread's own stack may have become guard pages.
+fn note_protection(process: u64, range: Option<Range>, protection: u64) {
+    if let Some(range) = range
+        && process == CURRENT_PROCESS
+    {
+        stack::note_protection(&caller(), range, protection as u32);
+    }
 }
 
 /// NtAllocateVirtualMemory.
@@ -52,32 +54,79 @@ pub(super) extern "C" fn allocate(
     zero_bits: u64,
     size: u64,
     kind: u64,
-    protect: u64,
+    protection: u64,
+) -> u64 {
+    let parameters = AllocateParameters {
+        process: target(process),
+        base: user::capture(base),
+        zero_bits,
+        size: user::capture(size),
+        kind: kind as u32,
+        protection: protection as u32,
+    };
+    let call = complete(AllocateVirtualMemory::new(caller(), parameters));
+    answer(call.map(|outcome| {
+        note_protection(process, outcome.output, protection);
+        store(outcome, base, size)
+    }))
+}
+
+/// NtAllocateVirtualMemoryEx. The array of extended parameters and its length are in memory.
+pub(super) extern "C" fn allocate_extended(
+    process: u64,
+    base: u64,
+    size: u64,
+    kind: u64,
+    protection: u64,
+    rest: u64,
 ) -> u64 {
     let call = || {
-        if zero_bits != 0 {
-            return Err(NtStatus::INVALID_PARAMETER_3);
-        }
-        let operation = match kind & !MEM_TOP_DOWN {
-            MEM_RESERVE => AllocationType::Reserve,
-            MEM_COMMIT => AllocationType::Commit,
-            both if both == MEM_RESERVE | MEM_COMMIT => AllocationType::ReserveAndCommit,
-            _ => return Err(NtStatus::INVALID_PARAMETER_5),
+        let [array, count] = user::read::<[u64; 2]>(rest)?;
+        let parameters = AllocateParameters {
+            process: target(process),
+            base: user::capture(base),
+            zero_bits: 0,
+            size: user::capture(size),
+            kind: kind as u32,
+            protection: protection as u32,
         };
-        let protection = protection_of(protect)?;
-        let (wanted, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
-        let placement = match wanted {
-            0 if kind & MEM_TOP_DOWN != 0 => Placement::Highest,
-            0 => Placement::Lowest,
-            address => Placement::At(Va::new(address)),
+        let count = u64::from(count as u32);
+        let mut given =
+            [ExtendedParameter { kind: 0, requirements: Ok(AddressRequirements::default()) };
+                MOST_EXTENDED as usize];
+        let known = count.min(MOST_EXTENDED) as usize;
+        let extended = if array == 0 { None } else { given.get_mut(..known) };
+        let extended = match extended {
+            None => None,
+            Some(extended) => {
+                for (number, parameter) in (0..).zip(extended.iter_mut()) {
+                    *parameter = extended_parameter(array.wrapping_add(number * EXTENDED_SIZE))?;
+                }
+                Some(&*extended)
+            }
         };
-        let space = space_of(process)?;
-        let call = Allocate::new(space, placement, Bytes::new(bytes), operation, protection);
-        let region = complete(call)?;
-        user::write(base, &region.base.get())?;
-        user::write(size, &region.size.get())
+        let call = AllocateVirtualMemory::extended(caller(), parameters, extended, count);
+        let outcome = complete(call)?;
+        note_protection(process, outcome.output, protection);
+        Ok(store(outcome, base, size))
     };
-    status(call())
+    answer(call())
+}
+
+/// The MEM_EXTENDED_PARAMETER at an address.
+fn extended_parameter(address: u64) -> Captured<ExtendedParameter> {
+    let [kind, value] = user::read::<[u64; 2]>(address)?;
+    let kind = kind & 0xFF;
+    let requirements = if kind == ADDRESS_REQUIREMENTS {
+        user::read::<[u64; 3]>(value).map(|[lowest, highest, alignment]| AddressRequirements {
+            lowest,
+            highest,
+            alignment,
+        })
+    } else {
+        Ok(AddressRequirements::default())
+    };
+    Ok(ExtendedParameter { kind, requirements })
 }
 
 /// NtFreeVirtualMemory.
@@ -89,20 +138,14 @@ pub(super) extern "C" fn free(
     _: u64,
     _: u64,
 ) -> u64 {
-    let call = || {
-        let operation = match kind {
-            MEM_DECOMMIT => FreeType::Decommit,
-            MEM_RELEASE => FreeType::Release,
-            _ => return Err(NtStatus::INVALID_PARAMETER_4),
-        };
-        let (address, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
-        let space = space_of(process)?;
-        let call = Free::new(space, Va::new(address), Bytes::new(bytes), operation);
-        let region = complete(call)?;
-        user::write(base, &region.base.get())?;
-        user::write(size, &region.size.get())
+    let parameters = FreeParameters {
+        process: target(process),
+        base: user::capture(base),
+        size: user::capture(size),
+        kind: kind as u32,
     };
-    status(call())
+    let call = complete(FreeVirtualMemory::new(caller(), parameters));
+    answer(call.map(|outcome| store(outcome, base, size)))
 }
 
 /// NtProtectVirtualMemory.
@@ -110,67 +153,80 @@ pub(super) extern "C" fn protect(
     process: u64,
     base: u64,
     size: u64,
-    new: u64,
+    protection: u64,
     old: u64,
     _: u64,
 ) -> u64 {
-    let call = || {
-        let protection = protection_of(new)?;
-        let (address, bytes) = (user::capture::<u64>(base)?, user::capture::<u64>(size)?);
-        user::capture::<u32>(old)?;
-        let space = space_of(process)?;
-        let call = Protect::new(space, Va::new(address), Bytes::new(bytes), protection);
-        let changed = complete(call)?;
-        user::write(base, &changed.region.base.get())?;
-        user::write(size, &changed.region.size.get())?;
-        user::write(old, &changed.old.to_page_flags())
+    let parameters = ProtectParameters {
+        process: target(process),
+        base: user::capture(base),
+        size: user::capture(size),
+        protection: protection as u32,
+        old: user::capture::<u32>(old).map(|_| ()),
     };
-    status(call())
+    let call = complete(ProtectVirtualMemory::new(caller(), parameters));
+    answer(call.map(|outcome| {
+        note_protection(process, outcome.output, protection);
+        if let Some(range) = outcome.output {
+            store_range(range, base, size);
+        }
+        if let Some(protection) = outcome.old {
+            let _ = user::write(old, &protection);
+        }
+        outcome.status
+    }))
 }
 
-/// NtQueryVirtualMemory: the basic information.
-pub(super) extern "C" fn query(
+fn locking(process: u64, base: u64, size: u64, kind: u64) -> LockParameters {
+    LockParameters {
+        process: target(process),
+        base: user::capture(base),
+        size: user::capture(size),
+        kind: kind as u32,
+    }
+}
+
+/// NtLockVirtualMemory.
+pub(super) extern "C" fn lock(
     process: u64,
-    address: u64,
-    class: u64,
-    buffer: u64,
-    length: u64,
-    returned: u64,
+    base: u64,
+    size: u64,
+    kind: u64,
+    _: u64,
+    _: u64,
 ) -> u64 {
-    let call = || {
-        if class != 0 {
-            return Err(INVALID_INFO_CLASS);
-        }
-        if length < size_of::<BasicInformation>() as u64 {
-            return Err(INFO_LENGTH_MISMATCH);
-        }
-        let found = complete(Query::new(space_of(process)?, Va::new(address)))?;
-        let (allocation_base, allocation_protect) =
-            found.allocation.map_or((0, 0), |(base, made)| (base.get(), made.to_page_flags()));
-        let (state, kind) = match found.state {
-            MemoryState::Free => (MEM_FREE, 0),
-            MemoryState::Reserved => (MEM_RESERVE as u32, MEM_PRIVATE),
-            MemoryState::Committed => (MEM_COMMIT as u32, MEM_PRIVATE),
-        };
-        let protect = match found.state {
-            MemoryState::Free => ntmm_pte::protection::PAGE_NOACCESS,
-            _ => found.protection.map_or(0, Protection::to_page_flags),
-        };
-        let information = BasicInformation {
-            base: found.base.get(),
-            allocation_base,
-            allocation_protect,
-            size: found.size.get(),
-            state,
-            protect,
-            kind,
-            ..BasicInformation::default()
-        };
-        user::write(buffer, &information)?;
-        if returned != 0 {
-            user::write(returned, &(size_of::<BasicInformation>() as u64))?;
-        }
-        Ok(())
+    let call = LockVirtualMemory::new(caller(), locking(process, base, size, kind));
+    answer(complete(call).map(|outcome| store(outcome, base, size)))
+}
+
+/// NtUnlockVirtualMemory.
+pub(super) extern "C" fn unlock(
+    process: u64,
+    base: u64,
+    size: u64,
+    kind: u64,
+    _: u64,
+    _: u64,
+) -> u64 {
+    let call = UnlockVirtualMemory::new(caller(), locking(process, base, size, kind));
+    answer(complete(call).map(|outcome| store(outcome, base, size)))
+}
+
+/// NtFlushVirtualMemory.
+pub(super) extern "C" fn flush(
+    process: u64,
+    base: u64,
+    size: u64,
+    io_status: u64,
+    _: u64,
+    _: u64,
+) -> u64 {
+    let parameters = FlushParameters {
+        process: target(process),
+        base: user::capture(base),
+        size: user::capture(size),
+        io_status: user::capture::<[u64; 2]>(io_status).map(|_| ()),
     };
-    status(call())
+    let call = complete(FlushVirtualMemory::new(caller(), parameters));
+    answer(call.map(|outcome| store(outcome, base, size)))
 }

@@ -19,12 +19,6 @@ const LONGEST: u64 = 4096;
 const MICROSECOND: u64 = 10;
 const PAUSE: u64 = 10_000;
 
-/// Nobody else wanted to run.
-const NO_YIELD_PERFORMED: u64 = 0x4000_0024;
-
-/// A thread would wait for itself, directly or through others.
-const POSSIBLE_DEADLOCK: NtStatus = NtStatus::new(0xC000_0194);
-
 const SYSTEM_PERFORMANCE_INFORMATION: u64 = 2;
 const SYSTEM_MEMORY_LIST_INFORMATION: u64 = 80;
 const PROCESS_QUOTA_LIMITS: u64 = 1;
@@ -34,7 +28,7 @@ const MEMORY_FLUSH_MODIFIED_LIST: u32 = 3;
 /// NtYieldExecution.
 pub(super) extern "C" fn yield_execution(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
     if !scheduler::others_are_ready() {
-        return NO_YIELD_PERFORMED;
+        return NtStatus::NO_YIELD_PERFORMED.code().into();
     }
     scheduler::yield_now();
     0
@@ -71,7 +65,8 @@ pub(super) extern "C" fn terminate_thread(
     process::leave(NtStatus::new(code as u32))
 }
 
-/// NtCreateThreadEx, as far as it goes.
+/// NtCreateThreadEx, as far as it goes. The stack is described in memory, as INITIAL_TEB does:
+/// its base, its limit, and the lowest address reserved for it.
 pub(super) extern "C" fn create_thread(
     process: u64,
     id: u64,
@@ -83,6 +78,8 @@ pub(super) extern "C" fn create_thread(
     let call = || {
         space_of(process)?;
         user::write(id, &0_u64)?;
+        let [base, limit, deallocation] = user::read::<[u64; 3]>(stack)?;
+        let stack = crate::stack::described(base, limit, deallocation);
         let thread = process::create_thread(start, argument, stack)?;
         user::write(id, &thread.to_number())
     };
@@ -158,7 +155,7 @@ pub(super) extern "C" fn query_system(
             time::now().0,
         ];
         if length < size_of_val(&information) as u64 {
-            return Err(NtStatus::new(0xC000_0004));
+            return Err(NtStatus::INFO_LENGTH_MISMATCH);
         }
         user::write(buffer, &information)?;
         if returned != 0 {
@@ -183,7 +180,7 @@ pub(super) extern "C" fn set_system(
             return Err(NtStatus::INVALID_PARAMETER_1);
         }
         if length != size_of::<u32>() as u64 {
-            return Err(NtStatus::new(0xC000_0004));
+            return Err(NtStatus::INFO_LENGTH_MISMATCH);
         }
         match user::read::<u32>(buffer)? {
             MEMORY_EMPTY_WORKING_SETS => empty_working_sets(),
@@ -234,7 +231,7 @@ pub(super) extern "C" fn set_process(
             return Err(NtStatus::INVALID_PARAMETER_2);
         }
         if length != size_of::<[u64; 2]>() as u64 {
-            return Err(NtStatus::new(0xC000_0004));
+            return Err(NtStatus::INFO_LENGTH_MISMATCH);
         }
         match user::read::<[u64; 2]>(buffer)? {
             [u64::MAX, u64::MAX] => complete(EmptyWorkingSet::new(space)),
@@ -273,7 +270,7 @@ pub(super) extern "C" fn read_archive(
         let member = core::str::from_utf8(text)
             .ok()
             .and_then(|name| archive::find(kernel().archive, name))
-            .ok_or(NtStatus::new(0xC000_0034))?;
+            .ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
         let bytes = &member.bytes[..member.bytes.len().min(length as usize)];
         user::write_bytes(buffer, bytes)?;
         user::write(returned, &(bytes.len() as u64))
@@ -315,7 +312,7 @@ pub(super) extern "C" fn wait_for_thread(
             circle || threads.has_ended(thread, home.process)
         })
         .map_err(|_| NtStatus::PROCESS_IS_TERMINATING)?;
-        if circle { Err(POSSIBLE_DEADLOCK) } else { Ok(()) }
+        if circle { Err(NtStatus::POSSIBLE_DEADLOCK) } else { Ok(()) }
     };
     status(call())
 }

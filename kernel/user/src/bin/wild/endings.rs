@@ -9,13 +9,14 @@ use ntmm_user::services::{
     RegisterExceptionDispatcher, Service,
 };
 use ntmm_user::start::exit;
-use ntmm_user::structures::{Context, ExceptionRecord, Handle};
+use ntmm_user::structures::{Context, ExceptionRecord, Handle, InitialStack};
 use ntmm_user::threads::Thread;
 use ntmm_user::{NtStatus, PAGE_SIZE};
 
 use crate::Case;
 
 const VIOLATION: &[NtStatus] = &[NtStatus::ACCESS_VIOLATION];
+const OVERFLOW: &[NtStatus] = &[NtStatus::STACK_OVERFLOW];
 const ILLEGAL: &[NtStatus] = &[NtStatus::ILLEGAL_INSTRUCTION];
 /// A status that nothing else ends with.
 const CHOSEN: NtStatus = NtStatus::new(0xE0AB_CDEF);
@@ -37,6 +38,7 @@ pub const CASES: &[Case] = &[
     case("code-stack", code_stack, VIOLATION),
     case("no-stack-ud2", no_stack_ud2, ILLEGAL),
     case("stack-overflow", stack_overflow, VIOLATION),
+    case("stack-overflow-unhandled", stack_overflow_unhandled, OVERFLOW),
     case("free-stack", free_stack, VIOLATION),
     // The handler is no better.
     case("handler-recursion", handler_recursion, VIOLATION),
@@ -110,8 +112,20 @@ fn leave_handler_in_place() {
     let _ = unsafe { exceptions::set_handler(|_, _| Disposition::Continue) };
 }
 
+/// The handler is told of the overflow, changes nothing, and the loop goes on until there is no
+/// stack left to tell anything on.
 extern "C" fn stack_overflow() {
     leave_handler_in_place();
+    push_for_ever()
+}
+
+extern "C" fn stack_overflow_unhandled() {
+    // SAFETY: without a dispatcher every exception ends the process.
+    let _ = unsafe { RegisterExceptionDispatcher(0) };
+    push_for_ever()
+}
+
+fn push_for_ever() -> ! {
     // SAFETY: what is written over lies below the stack, where there is nothing; nothing of the
     // program is executed afterwards.
     unsafe { core::arch::asm!("2:", "push rax", "jmp 2b", options(noreturn)) }
@@ -236,8 +250,11 @@ fn code_base() -> u64 {
 /// Starts a thread at `start` on a stack at `top`, and waits for it to end the process.
 fn with_thread(start: u64, top: u64) {
     let mut id = 0;
+    let stack = InitialStack { base: top, limit: top, deallocation: top };
     // SAFETY: nothing relies on what the thread does: it raises with its first instructions.
-    let status = unsafe { NtCreateThreadEx(Handle::CURRENT_PROCESS, &raw mut id, start, 0, top) };
+    let status = unsafe {
+        NtCreateThreadEx(Handle::CURRENT_PROCESS, &raw mut id, start, 0, &raw const stack)
+    };
     refused_is_as_good(status);
     wait_for_the_end();
 }

@@ -32,6 +32,8 @@ enum Draw {
     Address,
     /// The name of a file.
     Name,
+    /// Two cells that hold pointers to a count and to room for a number.
+    Rest,
     /// One of these.
     OneOf(&'static [u64]),
     /// Whatever.
@@ -39,17 +41,29 @@ enum Draw {
 }
 
 /// The services, with the arguments they expect.
-const SERVICES: [(Service, [Draw; 6]); 9] = {
-    use Draw::{Address, Any, Base, Name, OneOf, Own, Size};
+const SERVICES: [(Service, [Draw; 6]); 17] = {
+    use Draw::{Address, Any, Base, Name, OneOf, Own, Rest, Size};
     const ZERO: Draw = OneOf(&[0]);
-    const KINDS: Draw = OneOf(&[0x1000, 0x2000, 0x3000, 0x10_2000, 0x10_3000]);
+    const KINDS: Draw = OneOf(&[0x1000, 0x2000, 0x3000, 0x10_2000, 0x10_3000, 0x8_0000, 0x20_3000]);
+    const CLASSES: Draw = OneOf(&[0, 1, 3, 4]);
+    const LENGTHS: Draw = OneOf(&[24, 48, 64, 0x400, 0x1_0000]);
+    const MAPS: Draw = OneOf(&[1, 2, 3]);
+    const SIZES: Draw = OneOf(&[1, 8, 0x1000, 0x1_2345]);
     const PROTECTIONS: Draw = OneOf(&[0x01, 0x02, 0x04, 0x10, 0x20, 0x40, 0x102, 0x104, 0x204]);
     [
         (Service::YieldExecution, [Any; 6]),
         (Service::AllocateVirtualMemory, [Own, Base, ZERO, Size, KINDS, PROTECTIONS]),
         (Service::FreeVirtualMemory, [Own, Base, Size, OneOf(&[0x4000, 0x8000]), Any, Any]),
         (Service::ProtectVirtualMemory, [Own, Base, Size, PROTECTIONS, Size, Any]),
-        (Service::QueryVirtualMemory, [Own, Address, ZERO, Base, OneOf(&[48]), Size]),
+        (Service::QueryVirtualMemory, [Own, Address, CLASSES, Address, LENGTHS, Size]),
+        (Service::AllocateVirtualMemoryEx, [Own, Base, Size, KINDS, PROTECTIONS, Rest]),
+        (Service::LockVirtualMemory, [Own, Base, Size, MAPS, Any, Any]),
+        (Service::UnlockVirtualMemory, [Own, Base, Size, MAPS, Any, Any]),
+        (Service::FlushVirtualMemory, [Own, Base, Size, Address, Any, Any]),
+        (Service::ReadVirtualMemory, [Own, Address, Address, SIZES, Size, Any]),
+        (Service::WriteVirtualMemory, [Own, Address, Address, SIZES, Size, Any]),
+        (Service::GetWriteWatch, [Own, OneOf(&[0, 1]), Address, SIZES, Address, Rest]),
+        (Service::ResetWriteWatch, [Own, Address, SIZES, Any, Any, Any]),
         (Service::QuerySystemInformation, [OneOf(&[2]), Base, OneOf(&[96]), Size, Any, Any]),
         (Service::SetInformationProcess, [Own, OneOf(&[1]), Size, OneOf(&[16]), Any, Any]),
         (Service::ReadArchive, [Name, OneOf(&[NAME_LENGTH]), Base, OneOf(&[64]), Size, Any]),
@@ -95,6 +109,10 @@ const CANARY: u64 = 0x800;
 const NAME: u64 = 0x900;
 const NAME_LENGTH: u64 = 8;
 
+/// Offset of the pointers of [`Draw::Rest`], and of what they point to.
+const REST: u64 = 0x980;
+const COUNT: u64 = 0x9C0;
+
 /// Makes `steps` calls.
 pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatus> {
     println!("wild: {steps} random calls, seed {seed}");
@@ -104,6 +122,9 @@ pub fn run(findings: &mut Findings, seed: u64, steps: u64) -> Result<(), NtStatu
     scratch.store(NAME, u64::from_le_bytes(*b"programs"));
     let mut successes = 0_u64;
     for _ in 0..steps {
+        scratch.store(REST, scratch.base() + COUNT);
+        scratch.store(REST + CELL, scratch.base() + COUNT + CELL);
+        scratch.store(COUNT, random.below(64));
         for pair in 0..CELLS / 2 {
             scratch.store(2 * pair * CELL, base(&mut random));
             scratch.store((2 * pair + 1) * CELL, size(&mut random));
@@ -161,6 +182,7 @@ fn argument(random: &mut Random, scratch: &Block, draw: Draw) -> u64 {
         Draw::Size => scratch.base() + cell(random) + CELL,
         Draw::Address => address(random),
         Draw::Name => scratch.base() + NAME,
+        Draw::Rest => scratch.base() + REST,
         Draw::OneOf(values) => {
             values.get(random.below(values.len() as u64) as usize).copied().unwrap_or(0)
         }

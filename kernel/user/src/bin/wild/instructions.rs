@@ -52,7 +52,7 @@ pub const CASES: &[Case] = cases! {
     "strange-return": ["mov rax, 0xF00F800000000000", "push rax", "ret"] => ACCESS_VIOLATION;
     "code-write": ["lea rax, [rip]", "mov [rax], rax"] => ACCESS_VIOLATION;
     "stack-jump": ["push 0xC3", "jmp rsp"] => ACCESS_VIOLATION;
-    "string-overrun": ["lea rdi, [rsp - 8]", "mov rcx, -1", "std", "rep stosb"] => ACCESS_VIOLATION;
+    "string-overrun": ["lea rdi, [rsp - 8]", "mov rcx, -1", "std", "rep stosb"] => STACK_OVERFLOW;
     // Instructions of the kernel's.
     "cli": ["cli"] => PRIVILEGED_INSTRUCTION;
     "sti": ["sti"] => PRIVILEGED_INSTRUCTION;

@@ -86,6 +86,10 @@ impl Good {
         self.block.store(Self::BASE, 0);
         self.block.store(Self::SIZE, PAGE_SIZE);
         self.block.store(Self::COMMAND, 3);
+        self.block.store(Self::COUNT, 1);
+        self.block.store(Self::REST, self.block.base() + Self::COUNT);
+        self.block.store(Self::REST + 8, self.block.base() + Self::GRANULARITY);
+        self.block.store(Self::STACK, self.block.base() + PAGE_SIZE);
     }
 
     const BASE: u64 = 0;
@@ -93,9 +97,14 @@ impl Good {
     const OLD: u64 = 16;
     const RETURNED: u64 = 24;
     const COMMAND: u64 = 32;
+    const COUNT: u64 = 40;
+    const GRANULARITY: u64 = 48;
+    const REST: u64 = 56;
+    const STACK: u64 = 72;
+    const STATUS: u64 = 96;
     const BUFFER: u64 = 0x400;
 
-    fn subjects(&self) -> [Subject; 11] {
+    fn subjects(&self) -> [Subject; 18] {
         use Use::{MayWrite, Reads, Writes};
         let at = |offset| self.block.base() + offset;
         let (base, size, old) = (at(Self::BASE), at(Self::SIZE), at(Self::OLD));
@@ -128,8 +137,8 @@ impl Good {
             },
             Subject {
                 service: Service::CreateThreadEx,
-                arguments: [OWN, base, start, 0, at(PAGE_SIZE), 0],
-                pointers: &[(1, Writes)],
+                arguments: [OWN, base, start, 0, at(Self::STACK), 0],
+                pointers: &[(1, Writes), (4, Reads)],
             },
             Subject {
                 service: Service::Continue,
@@ -160,6 +169,41 @@ impl Good {
                 service: Service::ReadArchive,
                 arguments: [name, length, buffer, 0x800, returned, 0],
                 pointers: &[(0, Reads), (2, Writes), (4, Writes)],
+            },
+            Subject {
+                service: Service::AllocateVirtualMemoryEx,
+                arguments: [OWN, base, size, reserve, writable, at(Self::REST)],
+                pointers: &[(5, Reads)],
+            },
+            Subject {
+                service: Service::LockVirtualMemory,
+                arguments: [OWN, base, size, 1, 0, 0],
+                pointers: &[(1, Writes), (2, Writes)],
+            },
+            Subject {
+                service: Service::UnlockVirtualMemory,
+                arguments: [OWN, base, size, 1, 0, 0],
+                pointers: &[(1, Writes), (2, Writes)],
+            },
+            Subject {
+                service: Service::FlushVirtualMemory,
+                arguments: [OWN, base, size, at(Self::STATUS), 0, 0],
+                pointers: &[(1, Writes), (2, Writes), (3, Writes)],
+            },
+            Subject {
+                service: Service::ReadVirtualMemory,
+                arguments: [OWN, name, buffer, 64, returned, 0],
+                pointers: &[(2, Writes), (4, MayWrite)],
+            },
+            Subject {
+                service: Service::WriteVirtualMemory,
+                arguments: [OWN, buffer, name, 64, returned, 0],
+                pointers: &[(4, MayWrite)],
+            },
+            Subject {
+                service: Service::GetWriteWatch,
+                arguments: [OWN, 0, buffer, 8, buffer, at(Self::REST)],
+                pointers: &[(4, Writes), (5, Reads)],
             },
         ]
     }
@@ -230,10 +274,10 @@ impl Bad {
 fn numbers(findings: &mut Findings, good: &Good) {
     let at = |offset| good.block.base() + offset;
     let (base, size, buffer) = (at(Good::BASE), at(Good::SIZE), at(Good::BUFFER));
-    let name = at(PAGE_SIZE);
+    let (name, rest) = (at(PAGE_SIZE), at(Good::REST));
     let nobody = 0x1234;
     let (reserve, writable) = (u64::from(MEM_RESERVE.0), u64::from(PAGE_READWRITE.0));
-    let refused: [(Service, [u64; 6]); 24] = [
+    let refused: [(Service, [u64; 6]); 38] = [
         (Service::AllocateVirtualMemory, [nobody, base, 0, size, reserve, writable]),
         (Service::AllocateVirtualMemory, [0, base, 0, size, reserve, writable]),
         (Service::AllocateVirtualMemory, [u64::MAX - 1, base, 0, size, reserve, writable]),
@@ -258,6 +302,20 @@ fn numbers(findings: &mut Findings, good: &Good) {
         (Service::ReadArchive, [name, 3, buffer, 0x800, at(Good::RETURNED), 0]),
         (Service::ReadArchive, [name, u64::MAX, buffer, 0x800, at(Good::RETURNED), 0]),
         (Service::WaitForThread, [0x7777_7777, 0, 0, 0, 0, 0]),
+        (Service::AllocateVirtualMemoryEx, [nobody, base, size, reserve, writable, rest]),
+        (Service::AllocateVirtualMemoryEx, [OWN, base, size, reserve, writable, at(Good::BASE)]),
+        (Service::LockVirtualMemory, [nobody, base, size, 1, 0, 0]),
+        (Service::LockVirtualMemory, [OWN, base, size, 0, 0, 0]),
+        (Service::LockVirtualMemory, [OWN, base, size, 2, 0, 0]),
+        (Service::UnlockVirtualMemory, [nobody, base, size, 1, 0, 0]),
+        (Service::FlushVirtualMemory, [nobody, base, size, at(Good::STATUS), 0, 0]),
+        (Service::ReadVirtualMemory, [nobody, name, buffer, 64, 0, 0]),
+        (Service::ReadVirtualMemory, [OWN, name, buffer, u64::MAX, 0, 0]),
+        (Service::WriteVirtualMemory, [nobody, buffer, name, 64, 0, 0]),
+        (Service::WriteVirtualMemory, [OWN, buffer, name, 1 << 46, 0, 0]),
+        (Service::GetWriteWatch, [nobody, 0, buffer, 8, buffer, rest]),
+        (Service::GetWriteWatch, [OWN, 0, buffer, 8, buffer, rest]),
+        (Service::ResetWriteWatch, [nobody, buffer, 8, 0, 0, 0]),
     ];
     for (service, arguments) in refused {
         good.reset();
@@ -271,7 +329,7 @@ fn numbers(findings: &mut Findings, good: &Good) {
             }
         });
     }
-    for number in [18, 19, 0x7F, 0xFF, 0x100, 0x1000, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
+    for number in [26, 27, 0x7F, 0xFF, 0x100, 0x1000, 0x7FFF_FFFF, 0x8000_0000, u32::MAX] {
         // SAFETY: there is no such service.
         let statuses =
             unsafe { [gate::system_call(number, [0; 6]), gate::interrupt(number, [0; 6])] };
