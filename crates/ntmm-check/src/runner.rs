@@ -167,6 +167,7 @@ pub(crate) fn manager_config(setup: &Setup) -> ntmm::Config {
         write_cluster: setup.write_cluster,
         modified_maximum: (setup.modified_maximum > 0).then_some(setup.modified_maximum),
         thresholds: None,
+        span: None,
     }
 }
 

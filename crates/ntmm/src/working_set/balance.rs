@@ -84,6 +84,10 @@ impl<P: Platform> Manager<P> {
             if !due && self.page_shortage() == 0 {
                 return EngineStep::Idle;
             }
+            if due && self.memory.is_being_removed() {
+                // It is time for the removal to look what stays.
+                self.wake_page_waiters();
+            }
             balance.last_sweep.store(now, Ordering::Relaxed);
             balance.sweeping.store(true, Ordering::Relaxed);
             balance.pass.store(0, Ordering::Relaxed);
