@@ -11,6 +11,7 @@
 //!
 //! | File | Checks |
 //! |---|---|
+//! | `memory` | frames lent, the commitment limit, frames being removed |
 //! | `lists` | chains, links, totals and colours; available pages; zeroed frames are zero |
 //! | `tables` | each space's tables from the root down: entries and the frames they name, used entries, self-map, slots |
 //! | `working_set` | each valid page has its entry, the free list has the rest, figures |
@@ -25,6 +26,7 @@ mod defect;
 mod descriptors;
 mod frames;
 mod lists;
+mod memory;
 mod report;
 mod slots;
 mod tables;
@@ -143,6 +145,7 @@ pub fn audit_with<P: Platform>(
     if manager.machine_lock_held() {
         return Err(Defect::LockHeld);
     }
+    audit.check_memory()?;
     audit.check_lists()?;
     audit.tally_holders()?;
     let mut charged = 0;
