@@ -23,7 +23,7 @@ pub use remove::{RemoveMemory, RemoveMemoryError};
 use core::fmt;
 
 use ntmm_pte::{Pages, Pfn};
-use ntmm_sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use ntmm_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::frames::lists::Position;
 use crate::frames::{FrameUse, PageLocation};
@@ -44,6 +44,8 @@ pub(crate) struct Memory {
     owned: AtomicBool,
     /// Frames a removal is after. The owner's.
     leaving: AtomicU32,
+    /// When the removal last looked how far it is. Tag A.
+    looked: AtomicU64,
 }
 
 impl Memory {
@@ -53,6 +55,7 @@ impl Memory {
             records,
             owned: AtomicBool::new(false),
             leaving: AtomicU32::new(0),
+            looked: AtomicU64::new(0),
         }
     }
 
@@ -62,11 +65,6 @@ impl Memory {
 
     pub(crate) fn leaving(&self) -> u32 {
         self.leaving.load(Ordering::Acquire)
-    }
-
-    /// Whether a removal goes on.
-    pub(crate) fn is_being_removed(&self) -> bool {
-        self.leaving() > 0
     }
 
     /// Becomes the owner of changing memory, if nobody is.

@@ -21,7 +21,7 @@ use crate::report::{self, Figures};
 use crate::scheduler::{self, Home, Name, Priority, Reason};
 use crate::sync::SpinLock;
 use crate::trap::Frame;
-use crate::{archive, console, kernel, user};
+use crate::{archive, balloon, console, kernel, user};
 
 /// Bytes of the first thread's stack.
 const STACK: u64 = 64 << 10;
@@ -274,6 +274,7 @@ extern "C" fn reap(_: u64) -> ! {
             (done, processes.iter().any(|process| process.status != Some(NtStatus::SUCCESS)))
         };
         if done {
+            balloon::finish();
             report::result();
             console::exit(if failed { console::Exit::ProgramFailed } else { console::Exit::Good });
         }

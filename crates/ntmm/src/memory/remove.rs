@@ -14,7 +14,7 @@
 //!   may be faulted in again; the next round takes it out again.
 //!
 //! Between rounds the operation waits for available pages: arriving at the bad list wakes that
-//! key too, and so does the sweep the balance engine makes once a second. When nothing has
+//! key too, and once a second the balance engine does. When nothing has
 //! arrived for [`PATIENCE`] the removal gives up. When all frames are there they become absent.
 //! Nobody can have a translation of any of them by then: a frame gets to a list of available
 //! pages, or to the bad list, only after its flush has been acknowledged.
@@ -33,8 +33,9 @@ use crate::manager::{Manager, SMALLEST_REST};
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::{FrameRange, Platform, SystemTime};
 use crate::status::NtStatus;
+use crate::working_set::balance::PERIOD;
 
-/// Time without any progress after which a removal gives up: five sweeps of the balance engine.
+/// Time without any progress after which a removal gives up: it has been reminded five times.
 pub const PATIENCE: SystemTime = SystemTime(50_000_000);
 
 /// Entries of a working set looked at under one hold of its lock.
@@ -155,12 +156,13 @@ impl RemoveMemory {
         }
         // Announced before the work, so that what it brings about is not missed.
         let wait = manager.announce_page_wait();
+        let now = manager.platform().now();
+        manager.memory.looked.store(now.0, Ordering::Relaxed);
         manager.evict_range(self.range)?;
         let found = manager.collect_range(self.range);
         let Some(first) = found.first else {
             return Ok(self.complete(manager));
         };
-        let now = manager.platform().now();
         if found.left < left {
             self.stage = Stage::Collecting { left: found.left, since: now };
         } else if now.0.saturating_sub(since.0) >= PATIENCE.0 {
@@ -296,6 +298,20 @@ impl<P: Platform> Manager<P> {
             }
         }
         Ok(())
+    }
+
+    /// Has a removal look that waits and has not looked for a while: the balance engine calls it
+    /// in each step.
+    pub(crate) fn remind_removal(&self) {
+        if self.memory.leaving() == 0 {
+            return;
+        }
+        let now = self.platform().now().0;
+        let looked = self.memory.looked.load(Ordering::Relaxed);
+        if now.saturating_sub(looked) >= PERIOD.0 {
+            self.memory.looked.store(now, Ordering::Relaxed);
+            self.wake_page_waiters();
+        }
     }
 
     /// All frames of the range are on the bad list: they become the host's.

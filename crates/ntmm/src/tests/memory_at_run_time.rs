@@ -408,6 +408,24 @@ in_every_mode! {
         host.audit_at_rest();
     }
 
+    fn waiting_removal_is_reminded_however_often_sets_are_swept<M>() {
+        let host = whole::<M>();
+        let space = host.space();
+        let va = host.allocate(space, 1);
+        host.run(LockMemory::new(space, va, Bytes::new(PAGE_SIZE), Locks::Memory)).expect("locked");
+        let mut removal = RemoveMemory::new(range(host.frame_of(space, va).get(), 1));
+        let Step::Wait(wait) = host.step(&mut removal) else { panic!("the page is locked") };
+        host.hoard(0);
+        for quarter in 1..=4 {
+            assert!(host.manager.still_pending(wait.key, wait.epoch), "quarter {quarter}");
+            host.machine().advance(PERIOD.0 / 4);
+            while host.engine(Engine::Balance) == crate::EngineStep::Worked {}
+        }
+        assert!(!host.manager.still_pending(wait.key, wait.epoch));
+        assert!(host.machine().wakes.borrow().contains(&WaitKey::AvailablePages));
+        host.abandon(removal);
+    }
+
     fn pages_that_cannot_be_written_stay<M>() {
         let host = Host::<M>::bare(96, EAGER);
         let (space, va) = fill(&host, 10);

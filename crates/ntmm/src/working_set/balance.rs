@@ -77,16 +77,13 @@ impl<P: Platform> Manager<P> {
     }
 
     fn balance_step(&self, token: &mut Token<'_, Unlocked>) -> EngineStep {
+        self.remind_removal();
         let balance = &self.balance;
         if !balance.sweeping.load(Ordering::Relaxed) {
             let now = self.platform().now().0;
             let due = now.saturating_sub(balance.last_sweep.load(Ordering::Relaxed)) >= PERIOD.0;
             if !due && self.page_shortage() == 0 {
                 return EngineStep::Idle;
-            }
-            if due && self.memory.is_being_removed() {
-                // It is time for the removal to look what stays.
-                self.wake_page_waiters();
             }
             balance.last_sweep.store(now, Ordering::Relaxed);
             balance.sweeping.store(true, Ordering::Relaxed);
