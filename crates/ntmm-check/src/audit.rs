@@ -11,6 +11,7 @@
 //!
 //! | File | Checks |
 //! |---|---|
+//! | `memory` | frames lent, the commitment limit, frames being removed |
 //! | `lists` | chains, links, totals and colours; available pages; zeroed frames are zero |
 //! | `picture` | (reads tables for the next) |
 //! | `tables` | each space's tables from the root down: entries and the frames they name, used entries, self-map, slots |
@@ -26,6 +27,7 @@ mod defect;
 mod descriptors;
 mod frames;
 mod lists;
+mod memory;
 mod picture;
 mod report;
 mod slots;
@@ -150,6 +152,7 @@ pub fn audit_with<P: Platform>(
     if manager.machine_lock_held() {
         return Err(Defect::LockHeld);
     }
+    audit.check_memory()?;
     audit.check_lists()?;
     audit.tally_holders()?;
     let mut charged = 0;

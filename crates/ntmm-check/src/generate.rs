@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ntmm::working_set::limits::Hardness;
 
 use crate::operation::{
-    Action, Backing, Burst, Class, Extent, Operation, Place, Region, Thread, Touch,
+    Action, Backing, Burst, Class, Extent, Frames, Operation, Place, Region, Thread, Touch,
 };
 use crate::random::Random;
 use crate::rights::{Base, Guard, Rights};
@@ -22,6 +22,10 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
     let mut random = Random::new(seed);
     let setup = draw_setup(&mut random, paging);
     let mut generator = Generator::new(random, &setup);
+    let mut memory = Random::new(!seed);
+    let mut setup = setup;
+    setup.withheld = if memory.one_in(3) { memory.skewed(120) } else { 0 };
+    let often = memory.pick(&[3, 10, 30]);
     let mut list = Vec::new();
     for process in 0..generator.processes {
         list.push(Operation::Create { process });
@@ -29,8 +33,31 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
     }
     while (list.len() as u32) < operations {
         generator.next(&mut list);
+        if setup.withheld > 0 && memory.one_in(often) {
+            let thread = generator.someone(&mut memory);
+            change_memory(&mut memory, &setup, thread, &mut list);
+        }
     }
     Scenario { setup, operations: list }
+}
+
+/// The host lends memory or takes some back; now and then the thread that does it is killed.
+/// Drawn from numbers of its own, so that runs without it are what they would be.
+fn change_memory(random: &mut Random, setup: &Setup, thread: Thread, list: &mut Vec<Operation>) {
+    let all = setup.frames + setup.withheld;
+    let frames = if random.one_in(3) {
+        let first = random.below(all);
+        Frames { first, pages: random.skewed(all - first) }
+    } else {
+        let first = random.below(setup.withheld);
+        let pages = random.between(1, setup.withheld - first);
+        Frames { first: setup.frames + first, pages }
+    };
+    if random.one_in(8) {
+        list.push(Operation::Kill { thread, steps: random.skewed(1000) });
+    }
+    let action = if random.one_in(2) { Action::Lend(frames) } else { Action::TakeBack(frames) };
+    list.push(Operation::Act { thread, action });
 }
 
 fn draw_setup(random: &mut Random, paging: Paging) -> Setup {
@@ -55,6 +82,7 @@ fn draw_setup(random: &mut Random, paging: Paging) -> Setup {
     Setup {
         paging,
         frames: 40 + random.skewed(361) - 1,
+        withheld: 0,
         cpus: random.between(1, 4),
         seed: random.next(),
         quantum: random.between(4, 64),
@@ -173,6 +201,12 @@ impl Generator {
     fn thread(&mut self) -> Thread {
         let process = self.random.below(u32::from(self.processes)) as u8;
         Thread { process, number: self.random.below(u32::from(self.threads)) as u8 }
+    }
+
+    /// A thread, drawn from other numbers than everything else.
+    fn someone(&self, random: &mut Random) -> Thread {
+        let process = random.below(u32::from(self.processes)) as u8;
+        Thread { process, number: random.below(u32::from(self.threads)) as u8 }
     }
 
     fn region(&mut self) -> Region {

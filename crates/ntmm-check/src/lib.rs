@@ -31,7 +31,7 @@
 //! | `check` | many runs, on several threads |
 //! | `generate`, `random` | a scenario from a seed |
 //! | [`operation`], [`setup`], `scenario`, [`rights`] | what a scenario says, and its text form |
-//! | `runner`, `world`, `worker`, `call`, `touching`, `disk` | running it on a simulated machine |
+//! | `runner`, `world`, `worker`, `call`, `touching`, `disk`, `host_memory` | running it on a simulated machine |
 //! | `model` | what memory must look like |
 //! | [`audit`] | whether the manager's records agree with each other |
 //! | [`workload`] | the workload that a kernel can run too |
@@ -45,6 +45,7 @@ mod check;
 mod disk;
 mod failure;
 mod generate;
+mod host_memory;
 mod model;
 pub mod operation;
 mod random;

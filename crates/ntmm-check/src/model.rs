@@ -103,8 +103,10 @@ pub(crate) struct Space {
 pub(crate) struct Model {
     fetches: FetchCheck,
     spaces: BTreeMap<u8, Space>,
-    /// Commitment limit of the machine.
+    /// Commitment limit of the machine, without what takings back under way are after.
     limit: u64,
+    /// The lowest it has been since all threads rested.
+    lowest_limit: u64,
     /// Charged before the first process was made.
     charged_at_boot: u64,
     /// Processes being deleted: their charges may still be held.
@@ -118,6 +120,7 @@ impl Model {
             fetches,
             spaces: BTreeMap::new(),
             limit,
+            lowest_limit: limit,
             charged_at_boot,
             leaving: BTreeMap::new(),
             disturbances: Disturbances::default(),
@@ -144,6 +147,22 @@ impl Model {
         self.spaces.entry(process).or_default()
     }
 
+    /// The machine has got so many pages more.
+    pub(crate) fn limit_rises(&mut self, pages: u64) {
+        self.limit += pages;
+    }
+
+    /// So many pages are, or may be, taken from the machine.
+    pub(crate) fn limit_falls(&mut self, pages: u64) {
+        self.limit -= pages;
+        self.lowest_limit = self.lowest_limit.min(self.limit);
+    }
+
+    /// All threads rest.
+    pub(crate) fn rests(&mut self) {
+        self.lowest_limit = self.limit;
+    }
+
     /// Pages that calls under way may have charged and not handed over.
     pub(crate) fn charges_under_way(&self) -> u64 {
         self.spaces.values().map(Space::charges_under_way).sum()
@@ -158,7 +177,7 @@ impl Model {
     /// charged.
     pub(crate) fn excuse(&self, status: NtStatus, wanted: u64) -> Result<(), Mismatch> {
         let Disturbances { failed_reads, failed_allocations } = self.disturbances;
-        let at_limit = || self.charge_at_most() + wanted > self.limit;
+        let at_limit = || self.charge_at_most() + wanted > self.lowest_limit;
         let excused = match status {
             NtStatus::IN_PAGE_ERROR => failed_reads,
             NtStatus::COMMITMENT_LIMIT => failed_allocations || at_limit(),
@@ -175,7 +194,7 @@ impl Model {
             format!(
                 "{status} without a reason: {wanted} pages wanted, at most {} of {} charged",
                 self.charge_at_most(),
-                self.limit
+                self.lowest_limit
             ),
         )
     }

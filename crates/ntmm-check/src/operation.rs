@@ -20,6 +20,8 @@
 //! | `P.T load R FIRST COUNT OFFSET SIZE` | the same, compared with what must be there |
 //! | `P.T fetch R FIRST COUNT OFFSET SIZE` | the same, as instructions |
 //! | `P.T empty` | the working set is emptied |
+//! | `P.T lend FIRST PAGES` | the host lends frames, counted behind those that booting needs |
+//! | `P.T take-back FIRST PAGES` | the host takes frames back |
 //! | `P.T fail-transfers COUNT` | the next transfers fail |
 //! | `P.T fail-allocations AFTER COUNT` | so many allocations after the next AFTER fail |
 //!
@@ -136,6 +138,15 @@ impl Burst {
     pub const LARGEST: u32 = 64;
 }
 
+/// Frames of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frames {
+    /// The first, counted behind those without which the manager does not boot.
+    pub first: u32,
+    /// How many.
+    pub pages: u32,
+}
+
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -171,6 +182,10 @@ pub enum Action {
     Touch(Burst),
     /// The working set is emptied.
     Empty,
+    /// The host lends memory to the manager.
+    Lend(Frames),
+    /// The host takes memory back.
+    TakeBack(Frames),
     /// The next transfers fail.
     FailTransfers {
         /// How many.
@@ -261,6 +276,12 @@ impl fmt::Display for Extent {
     }
 }
 
+impl fmt::Display for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.first, self.pages)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -295,6 +316,8 @@ impl fmt::Display for Action {
                 write!(f, "{verb} {extent} {offset} {size}")
             }
             Self::Empty => f.write_str("empty"),
+            Self::Lend(frames) => write!(f, "lend {frames}"),
+            Self::TakeBack(frames) => write!(f, "take-back {frames}"),
             Self::FailTransfers { count } => write!(f, "fail-transfers {count}"),
             Self::FailAllocations { after, count } => {
                 write!(f, "fail-allocations {after} {count}")
@@ -349,6 +372,11 @@ impl Words<'_> {
         let region = self.next("region")?;
         let first = self.below(PAGES, "page")?;
         Ok(Extent { region, first, pages: self.below(PAGES, "number of pages")? })
+    }
+
+    fn frames(&mut self) -> Result<Frames, BadOperation> {
+        let first = self.below(PAGES, "frame")?;
+        Ok(Frames { first, pages: self.below(PAGES, "number of frames")? })
     }
 
     fn burst(&mut self, touch: Touch) -> Result<Action, BadOperation> {
@@ -431,6 +459,8 @@ fn parse_action(words: &mut Words<'_>) -> Result<Action, BadOperation> {
         "store" => words.burst(Touch::Store)?,
         "fetch" => words.burst(Touch::Fetch)?,
         "empty" => Action::Empty,
+        "lend" => Action::Lend(words.frames()?),
+        "take-back" => Action::TakeBack(words.frames()?),
         "fail-transfers" => Action::FailTransfers { count: words.next("count")? },
         "fail-allocations" => {
             Action::FailAllocations { after: words.next("count")?, count: words.next("count")? }

@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use ntmm::frames::FrameUse;
 use ntmm::frames::PageLocation;
-use ntmm::frames::entry::FrameFlags;
+use ntmm::frames::entry::{ENTRIES_PER_FRAME, FrameFlags};
 use ntmm::platform::FrameRange;
 use ntmm::status::NtStatus;
 use ntmm::{AddressSpaceId, BootError, Manager};
@@ -29,12 +30,13 @@ use ntmm_pte::{Amd64, I386, Pae, Pages, PagingFileNumber, Pfn};
 use crate::audit::{Baseline, Circumstances, PendingCommit, Scratch, audit_teardown, audit_with};
 use crate::disk::{PagingDisk, PagingFile};
 use crate::failure::Failure;
+use crate::host_memory::HostMemory;
 use crate::model::Model;
 use crate::operation::{Action, Class, Operation, Thread};
 use crate::sabotage::Sabotage;
 use crate::scenario::Scenario;
 use crate::setup::{Paging, Setup};
-use crate::worker::{Deleter, Sleeper, Worker};
+use crate::worker::{Deleter, Restorer, Sleeper, Worker};
 use crate::world::World;
 
 /// Steps in a phase after which it is taken for endless.
@@ -74,6 +76,12 @@ pub struct Coverage {
     pub preemptions: u64,
     /// Allocations inside the manager that were made to fail.
     pub refused_allocations: u64,
+    /// Frames lent at run time.
+    pub frames_lent: u64,
+    /// Frames taken back.
+    pub frames_taken: u64,
+    /// Takings back that were refused or given up.
+    pub refused_removals: u64,
 }
 
 impl Coverage {
@@ -92,6 +100,9 @@ impl Coverage {
         self.shootdowns += other.shootdowns;
         self.preemptions += other.preemptions;
         self.refused_allocations += other.refused_allocations;
+        self.frames_lent += other.frames_lent;
+        self.frames_taken += other.frames_taken;
+        self.refused_removals += other.refused_removals;
     }
 }
 
@@ -140,10 +151,13 @@ fn run_mode<M: Hardware>(scenario: &Scenario) -> RunReport {
     report
 }
 
+/// A machine whose manager gets `frames` frames at boot; those withheld lie behind them.
 pub(crate) fn machine_config(setup: &Setup, frames: u32) -> Config {
     let transfer = Nanoseconds::from_micros(u64::from(setup.transfer));
+    let range = |frames| FrameRange { start: Pfn::new(0), count: Pages::new(u64::from(frames)) };
     Config {
-        memory: vec![FrameRange { start: Pfn::new(0), count: Pages::new(u64::from(frames)) }],
+        memory: vec![range(frames + setup.withheld)],
+        lent_at_boot: (setup.withheld > 0).then(|| vec![range(frames)]),
         cache_colors: 8,
         cpus: setup.cpus,
         seed: setup.seed,
@@ -167,6 +181,7 @@ pub(crate) fn manager_config(setup: &Setup) -> ntmm::Config {
         write_cluster: setup.write_cluster,
         modified_maximum: (setup.modified_maximum > 0).then_some(setup.modified_maximum),
         thresholds: None,
+        span: None,
     }
 }
 
@@ -217,12 +232,17 @@ struct Phase {
 
 impl<M: Hardware> Runner<M> {
     fn boot(setup: &Setup) -> Result<Self, Failure> {
-        let frames = boot_minimum::<M>(setup) + setup.frames;
+        let needed = boot_minimum::<M>(setup) + setup.withheld.div_ceil(ENTRIES_PER_FRAME as u32);
+        let frames = needed + setup.frames;
         let machine = Machine::<M>::new(machine_config(setup, frames), Clock::new(), NoTrace);
         let paging_file = PagingFile::new(setup);
         let file = machine.attach(Box::new(PagingDisk(Rc::clone(&paging_file))));
-        let simulation = Simulation::new(machine, manager_config(setup))
-            .map_err(|error| Failure::new("boot", error))?;
+        let memory = HostMemory::new(&machine, (needed, setup.frames, setup.withheld));
+        let all = Pages::new(u64::from(frames + setup.withheld));
+        let span = Some(FrameRange { start: Pfn::new(0), count: all });
+        let config = ntmm::Config { span, ..manager_config(setup) };
+        let simulation =
+            Simulation::new(machine, config).map_err(|error| Failure::new("boot", error))?;
         if setup.paging_file > 0 {
             let size = Pages::new(u64::from(setup.paging_file));
             // The machine may be one whose allocations fail now and then.
@@ -238,7 +258,7 @@ impl<M: Hardware> Runner<M> {
         );
         model.disturbances.failed_reads = setup.read_errors > 0;
         let baseline = Baseline::of(simulation.manager());
-        let world = World::new(model, paging_file, setup);
+        let world = World::new(model, paging_file, memory, setup);
         Ok(Self {
             simulation,
             world: Rc::new(RefCell::new(world)),
@@ -259,6 +279,7 @@ impl<M: Hardware> Runner<M> {
     fn coverage(&self) -> Coverage {
         let counters = self.simulation.manager().counters();
         let statistics = self.simulation.machine().statistics();
+        let memory = &self.world.borrow().memory;
         Coverage {
             demand_zero: counters.demand_zero.get(),
             transition: counters.transition.get(),
@@ -274,6 +295,9 @@ impl<M: Hardware> Runner<M> {
             shootdowns: statistics.shootdowns,
             preemptions: statistics.preemptions,
             refused_allocations: statistics.refused_allocations,
+            frames_lent: memory.lent,
+            frames_taken: memory.taken,
+            refused_removals: memory.refused,
         }
     }
 
@@ -313,8 +337,13 @@ impl<M: Hardware> Runner<M> {
         self.play(&mut phase)?;
         phase.deletions = self.world.borrow().processes();
         self.play(&mut phase)?;
+        if let Some(restorer) = Restorer::new(Rc::clone(&self.world)) {
+            self.simulation.spawn(None, Box::new(restorer));
+            self.run_threads(&[])?;
+        }
         self.come_to_rest()?;
         self.audit()?;
+        self.world.borrow().memory.check(self.simulation.machine())?;
         audit_teardown(self.simulation.manager(), &self.baseline)
             .map_err(|defect| Failure::of_audit(&defect))
     }
@@ -374,7 +403,8 @@ impl<M: Hardware> Runner<M> {
             .filter_map(|(steps, thread)| Some((*steps, *threads.get(thread)?)))
             .collect();
         self.run_threads(&kills)?;
-        let world = self.world.borrow();
+        let mut world = self.world.borrow_mut();
+        world.model.rests();
         world.model.check_limit().map_err(|mismatch| Failure::of_model(&mismatch))
     }
 
@@ -467,7 +497,7 @@ impl<M: Hardware> Runner<M> {
             let read = frame.flags.contains(FrameFlags::READ_IN_PROGRESS);
             let busy = frame.location == PageLocation::Transition
                 && (read || (written && frame.references == 1));
-            if frame.location.is_list() || busy {
+            if frame.location.is_list() || frame.usage == FrameUse::Absent || busy {
                 machine.check_unreachable(frame.pfn).map_err(|violation| {
                     let stale: Vec<String> = machine
                         .stale_translations(frame.pfn)

@@ -90,6 +90,8 @@ pub struct Setup {
     pub paging: Paging,
     /// Frames above those the manager needs to boot.
     pub frames: u32,
+    /// Frames behind them that the host lends only at run time.
+    pub withheld: u32,
     /// Processors, 1 to 32.
     pub cpus: u32,
     /// Seed of the machine.
@@ -136,6 +138,7 @@ impl Default for Setup {
         Self {
             paging: Paging::Amd64,
             frames: 64,
+            withheld: 0,
             cpus: 1,
             seed: 0,
             quantum: 16,
@@ -199,6 +202,7 @@ impl Setup {
         match (name, values.as_slice()) {
             ("paging", [mode]) => self.paging = number(name, mode)?,
             ("frames", [value]) => self.frames = number(name, value)?,
+            ("withheld", [value]) => self.withheld = within(name, value, 0..=1 << 16)?,
             ("cpus", [value]) => self.cpus = within(name, value, 1..=32)?,
             ("seed", [value]) => self.seed = number(name, value)?,
             ("quantum", [value]) => self.quantum = number::<u32>(name, value)?.max(1),
@@ -285,6 +289,7 @@ impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "paging {}", self.paging)?;
         writeln!(f, "frames {}", self.frames)?;
+        writeln!(f, "withheld {}", self.withheld)?;
         writeln!(f, "cpus {}", self.cpus)?;
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "quantum {}", self.quantum)?;

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use crate::failure::Failure;
-use crate::operation::{Action, Burst, Extent, Operation};
+use crate::operation::{Action, Burst, Extent, Frames, Operation};
 use crate::runner::run;
 use crate::scenario::Scenario;
 use crate::setup::{Conduct, Setup};
@@ -118,7 +118,7 @@ impl Search {
 }
 
 /// Changes that make a machine simpler.
-const SIMPLER_SETUPS: [fn(&mut Setup); 15] = [
+const SIMPLER_SETUPS: [fn(&mut Setup); 16] = [
     |setup| setup.conduct = Conduct::Plain,
     |setup| setup.cpus = 1,
     |setup| setup.cpus = setup.cpus.min(2),
@@ -130,6 +130,7 @@ const SIMPLER_SETUPS: [fn(&mut Setup); 15] = [
     |setup| setup.read_errors = 0,
     |setup| setup.write_errors = 0,
     |setup| setup.allocation_errors = 0,
+    |setup| setup.withheld = 0,
     |setup| setup.read_cluster = 1,
     |setup| setup.write_cluster = 1,
     |setup| setup.modified_maximum = 0,
@@ -180,6 +181,8 @@ fn simpler_actions(action: Action) -> Vec<Action> {
             .chain(numbers(burst.size, 1).map(|size| Burst { size, ..burst }))
             .map(Action::Touch)
             .collect(),
+        Action::Lend(frames) => fewer_frames(frames).map(Action::Lend).collect(),
+        Action::TakeBack(frames) => fewer_frames(frames).map(Action::TakeBack).collect(),
         Action::FailTransfers { count } => {
             numbers(count, 1).map(|count| Action::FailTransfers { count }).collect()
         }
@@ -192,6 +195,11 @@ fn simpler_actions(action: Action) -> Vec<Action> {
         }
         Action::Empty => Vec::new(),
     }
+}
+
+fn fewer_frames(frames: Frames) -> impl Iterator<Item = Frames> {
+    let pages = numbers(frames.pages, 1).map(move |pages| Frames { pages, ..frames });
+    numbers(frames.first, 0).map(move |first| Frames { first, ..frames }).chain(pages)
 }
 
 fn extents(extent: Extent) -> impl Iterator<Item = Extent> {

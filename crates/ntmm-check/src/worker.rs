@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ntmm::address_space::{AddressSpaceId, DeleteAddressSpace};
-use ntmm::operation::Step;
+use ntmm::operation::{Operation, Step};
+use ntmm::platform::{FrameRange, Platform};
 use ntmm::status::NtStatus;
 use ntmm::working_set::limits::EmptyWorkingSet;
+use ntmm::{AddMemoryError, Manager, RemoveMemory};
 use ntmm_machine::{Cpu, Hardware, Machine, NoTrace, Program, ProgramStep};
 
 use crate::call::{ManagerCall, Planned};
@@ -48,6 +50,22 @@ enum Running {
     Call(Planned, ManagerCall),
     Touch(Touching),
     Empty(EmptyWorkingSet),
+    Lend(Lend),
+    TakeBack(FrameRange, RemoveMemory),
+}
+
+/// The host's lending of memory, as an operation that never waits.
+#[derive(Debug)]
+struct Lend(FrameRange);
+
+impl<P: Platform> Operation<P> for Lend {
+    type Output = Result<(), AddMemoryError>;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<Self::Output> {
+        Step::Done(manager.add_memory(self.0))
+    }
+
+    fn abandon(self, _manager: &Manager<P>) {}
 }
 
 /// How far a piece of work came.
@@ -102,6 +120,15 @@ impl Worker {
         let mut world = self.world.borrow_mut();
         match action {
             Action::Empty => return Some(Running::Empty(EmptyWorkingSet::new(self.space))),
+            Action::Lend(frames) => {
+                let range = world.memory.range(frames.first, frames.pages)?;
+                return Some(Running::Lend(Lend(range)));
+            }
+            Action::TakeBack(frames) => {
+                let range = world.memory.range(frames.first, frames.pages)?;
+                let begins = world.begins_to_take_back(range);
+                return begins.then(|| Running::TakeBack(range, RemoveMemory::new(range)));
+            }
             Action::FailTransfers { count } => {
                 world.paging_file.fail_next(count);
                 return None;
@@ -139,6 +166,22 @@ impl Worker {
                     Failure::new("model: status", format!("emptying a working set: {status}")),
                 ),
             },
+            Some(Running::Lend(lend)) => {
+                lend_memory(&self.world, cpu, lend);
+                Reached::End
+            }
+            Some(Running::TakeBack(range, removal)) => match cpu.step(removal) {
+                Step::Wait(wait) => Reached::Stop(ProgramStep::Wait(wait)),
+                Step::Done(outcome) => {
+                    let took = self.world.borrow_mut().took_back(cpu.machine(), *range, outcome);
+                    passed(&self.world, took);
+                    Reached::End
+                }
+                Step::Raise(status) => fail(
+                    &self.world,
+                    Failure::new("model: status", format!("taking memory back: {status}")),
+                ),
+            },
             Some(Running::Call(planned, operation)) => {
                 cpu.count_references(1);
                 let outcome = match operation.step(cpu) {
@@ -153,6 +196,25 @@ impl Worker {
                 Reached::End
             }
         }
+    }
+}
+
+/// Ends the run when the host has found something wrong.
+fn passed<T>(world: &RefCell<World>, outcome: Result<T, Failure>) -> T {
+    match outcome {
+        Ok(value) => value,
+        Err(failure) => fail(world, failure),
+    }
+}
+
+/// The host lends memory to the manager.
+fn lend_memory<M: Hardware>(world: &RefCell<World>, cpu: &mut Processor<'_, M>, lend: &mut Lend) {
+    let range = lend.0;
+    let begun = world.borrow_mut().memory.begins_to_lend(cpu.machine(), range);
+    let whose = passed(world, begun);
+    if let Step::Done(outcome) = cpu.step(lend) {
+        let ended = world.borrow_mut().lent(cpu.machine(), (range, whose), outcome);
+        passed(world, ended);
     }
 }
 
@@ -236,6 +298,11 @@ impl<M: Hardware> Program<M, NoTrace> for Worker {
             Some(running) if self.forgets() => std::mem::forget(running),
             Some(Running::Touch(mut touching)) => touching.abandon(cpu),
             Some(Running::Empty(operation)) => cpu.abandon(operation),
+            Some(Running::Lend(lend)) => cpu.abandon(lend),
+            Some(Running::TakeBack(range, removal)) => {
+                cpu.abandon(removal);
+                self.world.borrow_mut().leaves_memory(range);
+            }
         }
     }
 }
@@ -271,6 +338,59 @@ impl<M: Hardware> Program<M, NoTrace> for Deleter {
                 judge(&self.world, judged);
                 // Nothing but another try can free what is left.
                 ProgramStep::Continue
+            }
+        }
+    }
+
+    fn abandon(&mut self, cpu: &mut Processor<'_, M>) {
+        // System threads are not killed.
+        let _ = cpu;
+    }
+}
+
+/// The program of a system thread that makes the machine's memory what it was at boot.
+#[derive(Debug)]
+pub(crate) struct Restorer {
+    world: Rc<RefCell<World>>,
+    lend: Vec<FrameRange>,
+    take: Vec<FrameRange>,
+    removal: Option<(FrameRange, RemoveMemory)>,
+}
+
+impl Restorer {
+    /// The program; none when memory is what it was.
+    pub(crate) fn new(world: Rc<RefCell<World>>) -> Option<Self> {
+        let (lend, take) = world.borrow().memory.differences();
+        let differs = !(lend.is_empty() && take.is_empty());
+        differs.then_some(Self { world, lend, take, removal: None })
+    }
+}
+
+impl<M: Hardware> Program<M, NoTrace> for Restorer {
+    fn run(&mut self, cpu: &mut Processor<'_, M>) -> ProgramStep {
+        if let Some(range) = self.lend.pop() {
+            lend_memory(&self.world, cpu, &mut Lend(range));
+            return ProgramStep::Continue;
+        }
+        if self.removal.is_none() {
+            let Some(range) = self.take.pop() else { return ProgramStep::Exit };
+            self.world.borrow_mut().begins_to_take_back(range);
+            self.removal = Some((range, RemoveMemory::new(range)));
+        }
+        let Some((range, removal)) = &mut self.removal else { return ProgramStep::Exit };
+        match cpu.step(removal) {
+            Step::Wait(wait) => ProgramStep::Wait(wait),
+            Step::Done(outcome) => {
+                let took = self.world.borrow_mut().took_back(cpu.machine(), *range, outcome);
+                passed(&self.world, took);
+                if let Err(error) = outcome {
+                    fail(&self.world, Failure::new("memory does not come back", error));
+                }
+                self.removal = None;
+                ProgramStep::Continue
+            }
+            Step::Raise(status) => {
+                fail(&self.world, Failure::new("memory does not come back", status))
             }
         }
     }

@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ntmm::AddressSpaceId;
+use ntmm::platform::FrameRange;
+use ntmm::{AddMemoryError, AddressSpaceId, RemoveMemoryError};
 use ntmm_machine::{Hardware, Machine};
 
 use crate::disk::PagingFile;
 use crate::failure::Failure;
+use crate::host_memory::{HostMemory, Whose};
 use crate::model::{Model, Range};
 use crate::operation::{Class, Place, Region, Thread};
 use crate::sabotage::Sabotage;
@@ -58,6 +60,7 @@ pub(crate) struct Window {
 pub(crate) struct World {
     pub(crate) model: Model,
     pub(crate) paging_file: Rc<PagingFile>,
+    pub(crate) memory: HostMemory,
     pub(crate) failure: Option<Failure>,
     pub(crate) threads: u8,
     pub(crate) sabotage: Option<Sabotage>,
@@ -73,10 +76,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(model: Model, paging_file: Rc<PagingFile>, setup: &Setup) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        paging_file: Rc<PagingFile>,
+        memory: HostMemory,
+        setup: &Setup,
+    ) -> Self {
         Self {
             model,
             paging_file,
+            memory,
             failure: None,
             threads: setup.threads,
             stride: u64::from(setup.stride),
@@ -162,6 +171,49 @@ impl World {
     /// A release stopped half-way.
     pub(crate) fn lose(&mut self, key: Key) {
         self.lost.insert(key);
+    }
+
+    /// The host begins to take frames back; false when it cannot spare them.
+    pub(crate) fn begins_to_take_back(&mut self, range: FrameRange) -> bool {
+        let begins = self.memory.can_spare(range);
+        if begins {
+            self.memory.leaving += range.count.get() as u32;
+            self.model.limit_falls(range.count.get());
+        }
+        begins
+    }
+
+    /// The host has frames back, or nothing has come of it.
+    pub(crate) fn took_back<M: Hardware>(
+        &mut self,
+        machine: &Machine<M>,
+        range: FrameRange,
+        outcome: Result<(), RemoveMemoryError>,
+    ) -> Result<(), Failure> {
+        self.memory.leaving -= range.count.get() as u32;
+        if outcome.is_err() {
+            self.model.limit_rises(range.count.get());
+        }
+        self.memory.taken_back(machine, range, outcome)
+    }
+
+    /// The taking back of frames has been abandoned.
+    pub(crate) fn leaves_memory(&mut self, range: FrameRange) {
+        self.memory.leaving -= range.count.get() as u32;
+        self.model.limit_rises(range.count.get());
+    }
+
+    /// The manager has answered the host that wanted to lend frames.
+    pub(crate) fn lent<M: Hardware>(
+        &mut self,
+        machine: &Machine<M>,
+        (range, whose): (FrameRange, Whose),
+        outcome: Result<(), AddMemoryError>,
+    ) -> Result<(), Failure> {
+        if outcome.is_ok() {
+            self.model.limit_rises(range.count.get());
+        }
+        self.memory.lent(machine, (range, whose), outcome)
     }
 
     /// A number no store has had.

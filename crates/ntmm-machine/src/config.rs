@@ -17,6 +17,8 @@ pub const MAXIMUM_CPUS: u32 = 32;
 pub struct Config {
     /// Ranges of memory, ascending, without overlap.
     pub memory: Vec<FrameRange>,
+    /// The part of it that the manager gets at boot; none for all of it.
+    pub lent_at_boot: Option<Vec<FrameRange>>,
     /// Page colours of the second-level cache.
     pub cache_colors: u32,
     /// Processors, 1 to [`MAXIMUM_CPUS`].
@@ -47,6 +49,7 @@ impl Config {
     pub fn plain(frames: Pages) -> Self {
         Self {
             memory: vec![FrameRange { start: Pfn::new(0), count: frames }],
+            lent_at_boot: None,
             cache_colors: 8,
             cpus: 1,
             seed: 0,

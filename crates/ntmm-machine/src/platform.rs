@@ -31,7 +31,8 @@ impl<M: Hardware, T: Trace> Ram for Machine<M, T> {
     }
 
     fn memory(&self) -> impl Iterator<Item = FrameRange> {
-        self.ram.ranges()
+        let lent = self.config.lent_at_boot.as_ref().unwrap_or(&self.config.memory);
+        lent.iter().copied()
     }
 
     fn cache_colors(&self) -> u32 {

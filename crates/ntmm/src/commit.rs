@@ -5,7 +5,11 @@
 //! it touches the page. Page tables are charged with the address range that will need them.
 //!
 //! The limit is the memory that was available at boot, less [`RESERVE`] pages that keep paging
-//! itself going, plus the size of the paging files.
+//! itself going, plus the size of the paging files. It rises with memory that is added at run
+//! time, and falls before memory is taken away ([`memory`](crate::memory)).
+//!
+//! One word decides: what can still be charged. A charge and a falling limit both take from it,
+//! so that neither can overlook the other.
 
 use ntmm_pte::Pages;
 use ntmm_sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +27,8 @@ pub const RESERVE: u64 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
     charged: AtomicU64,
+    /// The limit less what is charged; rises last and falls first.
+    headroom: AtomicU64,
     limit: AtomicU64,
     peak: AtomicU64,
 }
@@ -42,6 +48,23 @@ impl Commit {
 
     pub(crate) fn raise_limit(&self, pages: Pages) {
         self.limit.fetch_add(pages.get(), Ordering::AcqRel);
+        self.headroom.fetch_add(pages.get(), Ordering::AcqRel);
+    }
+
+    /// Lowers the limit, if what is charged stays within it; says whether it did.
+    pub(crate) fn lower_limit(&self, pages: Pages) -> bool {
+        let lowered = self.take_headroom(pages);
+        if lowered {
+            self.limit.fetch_sub(pages.get(), Ordering::AcqRel);
+        }
+        lowered
+    }
+
+    /// Takes `pages` of what can still be charged, if there are as many.
+    fn take_headroom(&self, pages: Pages) -> bool {
+        self.headroom
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(pages.get()))
+            .is_ok()
     }
 }
 
@@ -74,36 +97,24 @@ impl<P: Platform> Manager<P> {
     /// [`NtStatus::COMMITMENT_LIMIT`] when the limit would be exceeded.
     pub(crate) fn charge_commitment(&self, pages: Pages) -> Result<CommitCharge<'_, P>, NtStatus> {
         let commit = &self.commit;
-        let mut charged = commit.charged.load(Ordering::Acquire);
-        loop {
-            let wanted = charged.saturating_add(pages.get());
-            if wanted > commit.limit.load(Ordering::Acquire)
-                || (pages.get() > 0 && self.platform().fail_allocation())
-            {
-                self.platform().notify(Notification::CommitLimit);
-                return Err(NtStatus::COMMITMENT_LIMIT);
-            }
-            match commit.charged.compare_exchange_weak(
-                charged,
-                wanted,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => {
-                    if wanted > commit.peak.load(Ordering::Relaxed) {
-                        commit.peak.fetch_max(wanted, Ordering::AcqRel);
-                    }
-                    return Ok(CommitCharge { manager: self, pages });
-                }
-                Err(actual) => charged = actual,
-            }
+        let refused = pages.get() > commit.headroom.load(Ordering::Acquire)
+            || (pages.get() > 0 && self.platform().fail_allocation());
+        if refused || !commit.take_headroom(pages) {
+            self.platform().notify(Notification::CommitLimit);
+            return Err(NtStatus::COMMITMENT_LIMIT);
         }
+        let charged = commit.charged.fetch_add(pages.get(), Ordering::AcqRel) + pages.get();
+        if charged > commit.peak.load(Ordering::Relaxed) {
+            commit.peak.fetch_max(charged, Ordering::AcqRel);
+        }
+        Ok(CommitCharge { manager: self, pages })
     }
 
     /// Returns a kept charge (MiReturnCommitment).
     pub(crate) fn return_commitment(&self, pages: Pages) {
         if pages.get() > 0 {
             self.commit.charged.fetch_sub(pages.get(), Ordering::AcqRel);
+            self.commit.headroom.fetch_add(pages.get(), Ordering::AcqRel);
         }
     }
 }

@@ -19,8 +19,12 @@
 //! | 16 | Modified-no-write | writing allowed again | Modified | `release_modified_no_write` |
 //! | 17 | Zeroed, Free | page read started | Transition | `resolve_page_file` |
 //! | 18, 19 | Transition | read completes or fails | Active, Standby, Free | `complete_read`, `release_read` |
-//! | 20 | Active | removal requested | Bad | `drop_reference` |
+//! | 20 | Active, Transition | last reference dropped, removal requested, nothing to write | Bad | `drop_reference` |
 //! | 21 | Transition | last lock dropped | Standby, Modified | `drop_reference` |
+//!
+//! Memory comes and goes besides ([`memory`](crate::memory)): Absent to Free when a range is
+//! added; Zeroed, Free and Standby to Bad (`set_aside`) while one is being removed, and from
+//! there to Absent, or back to Free when nothing comes of it.
 //!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten

@@ -47,6 +47,10 @@ pub struct FrameView {
 /// Page counts of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryFigures {
+    /// Frames the host has lent, the manager's own records included.
+    pub lent: u32,
+    /// Frames of them that a removal is after; the commitment limit is without them.
+    pub leaving: u32,
     /// Frames on the zeroed list.
     pub zeroed: u32,
     /// Frames on the free list.
@@ -218,6 +222,8 @@ impl<P: Platform> Manager<P> {
     pub fn memory_figures(&self) -> MemoryFigures {
         let total = |location| self.lists.total(location);
         MemoryFigures {
+            lent: self.memory.lent(),
+            leaving: self.memory.leaving(),
             zeroed: total(PageLocation::Zeroed),
             free: total(PageLocation::Free),
             standby: total(PageLocation::Standby),

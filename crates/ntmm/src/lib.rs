@@ -53,7 +53,7 @@
 //!
 //! From the bottom: [`frames`] (PFN database), [`tables`] (page-table pages),
 //! [`flush`] (frames that wait for translations to be forgotten), [`working_set`], [`vad`],
-//! [`paging_file`], [`commit`], [`fault`], [`address_space`], [`virtual_memory`] (the calls),
+//! [`paging_file`], [`commit`], [`mod@memory`] (adding it and taking it away), [`fault`], [`address_space`], [`virtual_memory`] (the calls),
 //! [`nt`] (the calls as NT takes them, to the status code), and [`inspect`] to look at all of it.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -81,6 +81,7 @@ pub mod flush;
 pub mod frames;
 pub mod inspect;
 mod manager;
+pub mod memory;
 pub mod nt;
 pub mod operation;
 pub mod paging_file;
@@ -98,6 +99,7 @@ pub use address_space::{AddressSpaceId, DeleteAddressSpace};
 pub use events::{Event, FaultKind, Notification};
 pub use fault::{Fault, ProcessorMode};
 pub use manager::{BootError, Config, Manager};
+pub use memory::{AddMemoryError, RemoveMemory, RemoveMemoryError};
 pub use operation::{Epoch, InPageId, Operation, Step, Wait, WaitKey};
 pub use platform::{Engine, EngineStep, Platform};
 pub use status::{BugCheck, BugCheckCode, NtStatus};

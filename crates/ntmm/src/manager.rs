@@ -15,6 +15,7 @@ use crate::frames::available::{Available, Thresholds};
 use crate::frames::colors::Colors;
 use crate::frames::entry::{ENTRIES_PER_FRAME, FrameState, FrameUse, PfnEntry};
 use crate::frames::lists::{PageLists, Position};
+use crate::memory::Memory;
 use crate::operation::{Epoch, Operation, Step, WaitKey};
 use crate::paging_file::PagingFiles;
 use crate::paging_file::modified_writer::{WRITES, Writer};
@@ -36,11 +37,22 @@ pub struct Config {
     pub modified_maximum: Option<u32>,
     /// Thresholds of available pages; none for NT's values.
     pub thresholds: Option<Thresholds>,
+    /// Frames there may be one day: the database has entries for them from the beginning, 32
+    /// bytes each, so that those not lent at boot can be added later
+    /// ([`Manager::add_memory`]). None: only what lies between the lowest and the highest frame
+    /// lent at boot.
+    pub span: Option<FrameRange>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { read_cluster: 8, write_cluster: 16, modified_maximum: None, thresholds: None }
+        Self {
+            read_cluster: 8,
+            write_cluster: 16,
+            modified_maximum: None,
+            thresholds: None,
+            span: None,
+        }
     }
 }
 
@@ -55,7 +67,7 @@ pub enum BootError {
         /// Smallest number that would do.
         needed: u32,
     },
-    /// A frame number exceeds what the page tables can name.
+    /// A frame number, lent or in the span, exceeds what the page tables can name.
     FrameOutOfReach(Pfn),
     /// The ranges of the memory map overlap or do not ascend, or there are more than 32.
     BadMemoryMap,
@@ -94,6 +106,7 @@ pub struct Manager<P: Platform> {
     pub(crate) available: Available,
     pub(crate) modified_maximum: u32,
     pub(crate) commit: Commit,
+    pub(crate) memory: Memory,
     pub(crate) spaces: SpaceTable,
     pub(crate) flush: FlushTable,
     pub(crate) reads: Transfers,
@@ -134,7 +147,7 @@ impl Layout {
 
 /// Frames beyond its own records without which a machine is of no use: the commit reserve and
 /// a small process.
-const SMALLEST_REST: u32 = RESERVE as u32 + 16;
+pub(crate) const SMALLEST_REST: u32 = RESERVE as u32 + 16;
 
 const RANGES: usize = 32;
 
@@ -145,8 +158,14 @@ impl<P: Platform> Manager<P> {
     /// See [`BootError`]; no memory has been touched then.
     pub fn new(platform: P, config: Config) -> Result<Self, BootError> {
         let ranges = memory_ranges(&platform)?;
-        let lowest = ranges.first().map_or(Pfn::new(0), |range| range.start);
-        let highest = ranges.last().map_or(0, |range| end_of(*range));
+        let span = config.span.filter(|span| span.count.get() > 0);
+        let starts = ranges.first().map(|range| range.start).into_iter();
+        let lowest = starts.chain(span.map(|span| span.start)).min().unwrap_or(Pfn::new(0));
+        let ends = ranges.last().map(|range| range.end()).into_iter();
+        let highest = ends.chain(span.map(FrameRange::end)).max().unwrap_or(0);
+        if highest > u64::from(u32::MAX) {
+            return Err(BootError::BadMemoryMap);
+        }
         if highest > u64::from(P::Paging::MAX_PFN.get()) + 1 {
             return Err(BootError::FrameOutOfReach(Pfn::new((highest - 1) as u32)));
         }
@@ -183,6 +202,7 @@ impl<P: Platform> Manager<P> {
             ),
             modified_maximum: config.modified_maximum.unwrap_or_else(|| modified_maximum(frames)),
             commit: Commit::default(),
+            memory: Memory::new(frames, layout.total()),
             spaces: SpaceTable::new(spaces, layout.spaces),
             flush: FlushTable::new(flush, layout.flush),
             reads: Transfers::new(Direction::Read, reads, layout.reads, u32::MAX),
@@ -213,11 +233,10 @@ impl<P: Platform> Manager<P> {
                 let state = FrameState::taken(FrameUse::Absent);
                 self.entry(Pfn::new(number)).initialize(state);
             }
-            for number in range.start.get()..end_of(*range) as u32 {
-                let pfn = Pfn::new(number);
+            for pfn in range.frames() {
                 let mut frame = self.lock_frame(entry.token(), pfn);
                 let own = records.get()..records.get() + count;
-                if own.contains(&number) {
+                if own.contains(&pfn.get()) {
                     frame.begin(FrameUse::Manager);
                     frame.add_mapping();
                 } else {
@@ -225,7 +244,10 @@ impl<P: Platform> Manager<P> {
                     self.insert_on_list(&mut frame, PageLocation::Free, Position::Tail);
                 }
             }
-            next = end_of(*range) as u32;
+            next = range.end() as u32;
+        }
+        for number in next..self.lowest.get() + self.entries {
+            self.entry(Pfn::new(number)).initialize(FrameState::taken(FrameUse::Absent));
         }
     }
 
@@ -379,16 +401,12 @@ impl<P: Platform> Drop for Entered<'_, P> {
     }
 }
 
-fn end_of(range: FrameRange) -> u64 {
-    u64::from(range.start.get()) + range.count.get()
-}
-
 fn memory_ranges<P: Platform>(platform: &P) -> Result<ArrayVec<FrameRange, RANGES>, BootError> {
     let mut ranges = ArrayVec::<FrameRange, RANGES>::new();
     for range in platform.memory() {
         let after_last =
-            ranges.last().is_none_or(|&last| end_of(last) <= u64::from(range.start.get()));
-        if !after_last || end_of(range) > u64::from(u32::MAX) || ranges.try_push(range).is_err() {
+            ranges.last().is_none_or(|last| last.end() <= u64::from(range.start.get()));
+        if !after_last || range.end() > u64::from(u32::MAX) || ranges.try_push(range).is_err() {
             return Err(BootError::BadMemoryMap);
         }
     }

@@ -32,14 +32,18 @@ pub trait Platform: Ram + Mmu + PagingIo + Executive + Trace {
 
 /// Physical memory.
 pub trait Ram {
-    /// The frame `pfn`. Called only with frames inside [`Ram::memory`] ranges.
+    /// The frame `pfn`. Called only with frames inside [`Ram::memory`] ranges and ranges that
+    /// were added later. A frame that was taken back is not written any more, but a processor
+    /// that is inside the manager at that moment may still read a word of it, without believing
+    /// it: it has to stay readable.
     fn frame(&self, pfn: Pfn) -> &FrameWords;
 
     /// Fills a frame with zeroes.
     fn zero(&self, pfn: Pfn);
 
-    /// The ranges of frames handed to the manager, in ascending order without overlap. Frames
-    /// outside them are never touched.
+    /// The ranges of frames handed to the manager at boot, in ascending order without overlap.
+    /// Frames outside them are never touched, unless
+    /// [`Manager::add_memory`](crate::Manager::add_memory) hands them over later.
     fn memory(&self) -> impl Iterator<Item = FrameRange>;
 
     /// Page colours the second-level cache distinguishes; the manager clamps it (spec 3.6).
@@ -53,6 +57,26 @@ pub struct FrameRange {
     pub start: Pfn,
     /// Number of frames.
     pub count: Pages,
+}
+
+impl FrameRange {
+    /// The number behind the last frame. It may be no frame number any more.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        (self.start.get() as u64).saturating_add(self.count.get())
+    }
+
+    /// Whether `pfn` lies inside.
+    #[must_use]
+    pub const fn contains(self, pfn: Pfn) -> bool {
+        pfn.get() >= self.start.get() && (pfn.get() as u64) < self.end()
+    }
+
+    /// Its frames, ascending.
+    pub fn frames(self) -> impl Iterator<Item = Pfn> {
+        let end = u32::try_from(self.end()).unwrap_or(u32::MAX);
+        (self.start.get()..end).map(Pfn::new)
+    }
 }
 
 /// The memory-management unit of every processor.

@@ -15,6 +15,7 @@
 //! | [`scheduler`], [`wait`] | threads; waiting for the manager |
 //! | [`platform`], [`shootdown`], [`disk`] | the machine as the manager wants it |
 //! | [`engines`] | the manager's engines |
+//! | [`balloon`] | memory lent at run time and taken back |
 //! | [`watchdog`], [`bug_check`], [`selftest`] | never a silent hang; stopping; breaking it on purpose |
 //! | [`probe`] | page tables of the older paging modes, walked by the processor |
 //! | [`process`], [`image`], [`archive`], [`services`], [`user`], [`stack`], [`report`] | programs and what they may ask for |
@@ -26,6 +27,7 @@ extern crate alloc;
 
 mod apic;
 mod archive;
+mod balloon;
 mod boot;
 mod bug_check;
 mod console;
@@ -59,7 +61,7 @@ mod watchdog;
 use core::panic::PanicInfo;
 
 use ntmm::nt::Profile;
-use ntmm::platform::FileId;
+use ntmm::platform::{FileId, FrameRange};
 use ntmm::{BootError, Config, Manager};
 use ntmm_pte::Pages;
 
@@ -84,6 +86,8 @@ pub struct Kernel {
     pub archive: &'static [u8],
     /// The version of Windows that the services behave as.
     pub profile: Profile,
+    /// Memory the manager does not get at boot.
+    pub withheld: Option<FrameRange>,
 }
 
 static KERNEL: Once<Kernel> = Once::new();
@@ -146,6 +150,8 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
         }
     } else if let Err(message) = process::create_all() {
         refuse(format_args!("{message}"));
+    } else {
+        balloon::start();
     }
     time::start_ticks();
     scheduler::idle()
@@ -156,6 +162,10 @@ fn make_manager(information: &BootInformation) -> &'static Kernel {
     if let Some(pages) = information.value("ram").and_then(|pages| pages.parse().ok()) {
         free.truncate(pages);
     }
+    let withheld = information.value("balloon").map(|pages| {
+        let taken = pages.parse().ok().and_then(|pages| free.take_last(pages));
+        taken.unwrap_or_else(|| refuse(format_args!("there are no {pages} pages to withhold")))
+    });
     let seed = information.value("seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let profile = information.value("profile").unwrap_or("legacy");
     let Some(profile) = Profile::from_name(profile) else {
@@ -163,10 +173,11 @@ fn make_manager(information: &BootInformation) -> &'static Kernel {
     };
     let disk = Disk::find(information.command_line);
     let machine = Machine::new(free, disk, seed);
-    match Manager::new(machine, Config::default()) {
+    let config = Config { span: withheld, ..Config::default() };
+    match Manager::new(machine, config) {
         // SAFETY: once, and no other processor has been started.
         Ok(manager) => unsafe {
-            KERNEL.set(Kernel { manager, archive: information.archive, profile })
+            KERNEL.set(Kernel { manager, archive: information.archive, profile, withheld })
         },
         Err(BootError::InstallMoreMemory { .. }) => too_little_memory(information),
         Err(error) => refuse(format_args!("{error}")),

@@ -86,6 +86,16 @@ impl MemoryMap {
         }
     }
 
+    /// Takes `pages` pages from the end of the longest range, if it has more.
+    pub fn take_last(&mut self, pages: u64) -> Option<FrameRange> {
+        let range = self.ranges.iter_mut().max_by_key(|range| range.1 - range.0)?;
+        if pages == 0 || range.1 - range.0 <= pages {
+            return None;
+        }
+        range.1 -= pages;
+        Some(FrameRange { start: Pfn::new(range.1 as u32), count: Pages::new(pages) })
+    }
+
     /// Number of pages.
     pub fn pages(&self) -> u64 {
         self.ranges.iter().map(|range| range.1 - range.0).sum()

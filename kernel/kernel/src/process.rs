@@ -22,7 +22,7 @@ use crate::scheduler::{self, Home, Name, Priority, Reason};
 use crate::sync::SpinLock;
 use crate::trap::Frame;
 use crate::wait::complete;
-use crate::{archive, console, kernel, stack, user};
+use crate::{archive, balloon, console, kernel, stack, user};
 
 /// The list of programs to run.
 const PROGRAMS: &str = "programs";
@@ -267,6 +267,7 @@ extern "C" fn reap(_: u64) -> ! {
             (done, processes.iter().any(|process| process.status != Some(NtStatus::SUCCESS)))
         };
         if done {
+            balloon::finish();
             report::result();
             console::exit(if failed { console::Exit::ProgramFailed } else { console::Exit::Good });
         }

@@ -22,8 +22,7 @@ pub struct Figures {
 
 /// Frames of the manager.
 pub fn frames() -> u64 {
-    use ntmm::platform::Ram;
-    kernel().manager.platform().memory().map(|range| range.count.get()).sum()
+    kernel().manager.memory_figures().lent.into()
 }
 
 fn slots() -> (u64, u64) {

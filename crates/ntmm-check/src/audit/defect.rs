@@ -311,6 +311,29 @@ pub enum Defect {
         found: u64,
     },
 
+    /// The frames that are lent are not as many as recorded.
+    Lent {
+        /// Frames that are not absent.
+        expected: u32,
+        /// Recorded number.
+        found: u32,
+    },
+    /// The commitment limit is not what memory and paging files can keep.
+    CommitLimit {
+        /// Pages they can keep.
+        expected: u64,
+        /// Recorded limit.
+        found: u64,
+    },
+    /// A frame that is to be removed is available or nobody is after it, a frame on the bad list
+    /// has no reason to be there, or an absent frame is in use.
+    Removal {
+        /// The frame.
+        pfn: Pfn,
+        /// Where it is.
+        location: PageLocation,
+    },
+
     /// A slot of a paging file is in use by somebody and marked free, or beyond the end.
     SlotNotMarked {
         /// The file.

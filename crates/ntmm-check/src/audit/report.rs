@@ -231,6 +231,18 @@ impl fmt::Display for Defect {
             Self::SystemCommit { expected, found } => {
                 write!(f, "{found} pages are charged, expected {expected}")
             }
+            Self::Lent { expected, found } => {
+                write!(f, "{found} frames are lent, {expected} are not absent")
+            }
+            Self::CommitLimit { expected, found } => {
+                write!(f, "the commitment limit is {found}, expected {expected}")
+            }
+            Self::Removal { pfn, location } => write!(
+                f,
+                "frame {:#x} is {} and contradicts the removal of memory there is",
+                pfn.get(),
+                location.name()
+            ),
             Self::SlotNotMarked { file, slot, owner } => write!(
                 f,
                 "slot {slot:#x} of paging file {} is marked free and used by {owner}",

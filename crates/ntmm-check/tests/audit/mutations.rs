@@ -116,12 +116,14 @@ mod run {
             |sample| sample.add(sample.private(Active).pfn, 2, SHARE.wrapping_neg()),
             |defect| matches!(defect, Defect::Share(count) if count.found == 0),
         );
-        let flags: [(PageLocation, u64, Found); 5] = [
+        let flags: [(PageLocation, u64, Found); 7] = [
             (Active, 2, |defect| matches!(defect, Defect::TransferFlag { .. })),
             (Active, 4, |defect| matches!(defect, Defect::TransferFlag { .. })),
             (Standby, 1, |defect| matches!(defect, Defect::Dirtiness { .. })),
             (Modified, 16, |defect| matches!(defect, Defect::DeletedInUse { .. })),
             (Active, 16, |defect| matches!(defect, Defect::DeletedInUse { .. })),
+            (Standby, 64, |defect| matches!(defect, Defect::Removal { .. })),
+            (Active, 64, |defect| matches!(defect, Defect::Removal { .. })),
         ];
         for (location, flag, found) in flags {
             finds::<M>(|sample| sample.or(sample.private(location).pfn, 0, flag << FLAGS), found);

@@ -32,3 +32,48 @@ fn bad_lines_are_named() {
         assert_eq!(error.to_string(), wanted);
     }
 }
+
+/// Two threads store and load more than memory holds while a third lends frames and takes them
+/// back, in the middle of which it is killed.
+const MEMORY: &str = "\
+frames 80
+withheld 40
+cpus 3
+conduct adversarial 20 250000 20000 500000 500000
+threads 3
+
+create 0
+0.0 allocate own0 60 readwrite slot
+0.1 allocate own0 60 readwrite slot
+0.2 lend 80 40
+0.0 store own0 0 60 0 8
+0.1 store own0 0 60 0 8
+0.2 take-back 80 40
+0.0 load own0 0 60 0 8
+0.1 load own0 0 60 0 8
+0.2 lend 90 10
+0.2 take-back 85 10
+0.2 lend 80 10
+pass 1
+kill 0.2 40
+0.0 store own0 0 60 8 8
+0.1 load own0 0 60 0 8
+0.2 take-back 60 40
+pass 1
+0.0 load own0 0 60 8 8
+0.2 take-back 80 20
+";
+
+#[test]
+fn memory_comes_and_goes_as_a_list_says() {
+    for paging in Paging::ALL {
+        let scenario = Scenario::parse(&format!("paging {paging}\n{MEMORY}")).expect("a list");
+        let report = run(&scenario);
+        assert_eq!(report.failure, None, "{paging}");
+        let coverage = report.coverage;
+        // 40 + 10 + 10 frames are lent; 40 come back at once, the others in the end.
+        assert!(coverage.frames_lent >= 60, "{paging}: {coverage:?}");
+        assert!(coverage.frames_taken >= 60, "{paging}: {coverage:?}");
+        assert!(coverage.refused_removals >= 1, "{paging}: 85 to 90 are not lent: {coverage:?}");
+    }
+}

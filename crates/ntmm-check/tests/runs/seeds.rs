@@ -44,6 +44,9 @@ fn check_mode(paging: Paging) {
         ("shootdowns", coverage.shootdowns),
         ("preemptions", coverage.preemptions),
         ("refused allocations", coverage.refused_allocations),
+        ("frames lent", coverage.frames_lent),
+        ("frames taken back", coverage.frames_taken),
+        ("refused removals", coverage.refused_removals),
     ] {
         assert!(count > 0, "no {way}");
     }

@@ -4,6 +4,7 @@
 //! set: then they fail.
 
 mod agreement;
+mod balloon;
 mod calls;
 mod command;
 mod common;

@@ -138,13 +138,22 @@ impl<P: Platform> Manager<P> {
         if self.platform().fail_allocation() {
             return None;
         }
-        self.reserve_pages_if_any(pages)
+        self.reserve_pages_above(0, pages)
     }
 
-    fn reserve_pages_if_any(&self, pages: u32) -> Option<PageReservation<'_, P>> {
+    /// Promises one frame, if as many as the minimum would be left that nobody was promised.
+    pub(crate) fn try_reserve_spare_page(&self) -> Option<PageReservation<'_, P>> {
+        if self.platform().fail_allocation() {
+            return None;
+        }
+        self.reserve_pages_above(self.available.thresholds.minimum, 1)
+    }
+
+    /// Promises `pages` frames, if there are so many besides `rest` others.
+    fn reserve_pages_above(&self, rest: u32, pages: u32) -> Option<PageReservation<'_, P>> {
         let word = &self.available.counts;
         let mut seen = word.load(Ordering::Acquire);
-        while available(seen).saturating_sub(reserved(seen)) >= pages {
+        while available(seen).saturating_sub(reserved(seen)) >= pages.saturating_add(rest) {
             match word.compare_exchange_weak(
                 seen,
                 seen + u64::from(pages) * RESERVED,
@@ -163,11 +172,17 @@ impl<P: Platform> Manager<P> {
         if let Some(reservation) = self.try_reserve_pages(pages) {
             return Ok(reservation);
         }
+        let wait = self.announce_page_wait();
+        self.try_reserve_pages(pages).ok_or(wait)
+    }
+
+    /// Announces that somebody waits for pages; look once more before waiting.
+    pub(crate) fn announce_page_wait(&self) -> Wait {
         let epoch = self.available.epoch();
         self.available.waiting.store(true, Ordering::SeqCst);
         self.platform().request(Engine::Balance);
         self.platform().request(Engine::ModifiedWriter);
-        self.try_reserve_pages(pages).ok_or(Wait { key: WaitKey::AvailablePages, epoch })
+        Wait { key: WaitKey::AvailablePages, epoch }
     }
 
     /// Counts a page that has just been linked into a list of available pages.
@@ -201,7 +216,8 @@ impl<P: Platform> Manager<P> {
         }
     }
 
-    fn wake_page_waiters(&self) {
+    /// Wakes whoever waits for pages.
+    pub(crate) fn wake_page_waiters(&self) {
         if self.available.waiting.load(Ordering::SeqCst)
             && self.available.waiting.swap(false, Ordering::SeqCst)
         {

@@ -62,7 +62,7 @@ pub enum PageLocation {
     Modified = 3,
     /// On the modified list that the writer leaves alone.
     ModifiedNoWrite = 4,
-    /// On the bad list: never used again.
+    /// On the bad list: faulty, or kept aside while its memory is being removed.
     Bad = 5,
     /// Mapped by at least one valid entry, or owned by the manager.
     Active = 6,
@@ -144,7 +144,7 @@ pub enum FrameUse {
     Manager = 6,
     /// A page of a paging file's allocation bitmap.
     PagingFileBitmap = 7,
-    /// No memory behind this entry.
+    /// No memory of the manager behind this entry: there is none, or the host has it.
     Absent = 8,
 }
 
@@ -180,7 +180,8 @@ bitflags::bitflags! {
         const DELETED = 16;
         /// The read failed; u1 is the status.
         const IN_PAGE_ERROR = 32;
-        /// The frame is to leave the system; it goes to the bad list.
+        /// Its memory is being removed: as soon as the page is in its paging file or nowhere,
+        /// the frame goes to the bad list. Never on the list of standby pages.
         const REMOVAL_REQUESTED = 64;
         /// A memory error was reported; the frame goes to the bad list.
         const PARITY_ERROR = 128;

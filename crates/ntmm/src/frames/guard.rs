@@ -83,9 +83,11 @@ impl<'m, 't, P: Platform> FrameGuard<'m, 't, P> {
         self.state.has(flags)
     }
 
-    /// Whether the frame is to leave the system: to the bad list, once nobody refers to it.
-    pub(crate) const fn is_to_leave(&self) -> bool {
-        self.state.has(FrameFlags::REMOVAL_REQUESTED) || self.state.has(FrameFlags::PARITY_ERROR)
+    /// Why the frame is to leave the system: to the bad list, once nobody refers to it and its
+    /// page is somewhere else. Nothing when it is to stay.
+    pub(crate) const fn leaving(&self) -> FrameFlags {
+        let reasons = FrameFlags::REMOVAL_REQUESTED.union(FrameFlags::PARITY_ERROR);
+        self.state.flags().intersection(reasons)
     }
 
     pub(crate) const fn insert(&mut self, flags: FrameFlags) {

@@ -258,6 +258,13 @@ impl<P: Platform> Manager<P> {
         self.unlink_all(&list, location, pfn, entry);
     }
 
+    /// Takes a frame that is on the bad list off it.
+    pub(crate) fn unlink_bad(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        let (pfn, entry) = (frame.pfn(), frame.entry());
+        let list = self.lock_list(frame.token(), PageLocation::Bad);
+        self.unlink_all(&list, PageLocation::Bad, pfn, entry);
+    }
+
     /// Drops a reference; with the last one the frame goes where its flags say
     /// (MiDecrementReferenceCount, rows 8-10 and 20 of the table in [`super`]).
     pub(crate) fn drop_reference(&self, frame: &mut FrameGuard<'_, '_, P>) {
@@ -270,23 +277,30 @@ impl<P: Platform> Manager<P> {
         if frame.has(FrameFlags::DELETED) {
             self.release_original_slot(frame);
             self.free_frame(frame);
-        } else if frame.is_to_leave() {
-            self.insert_on_list(frame, PageLocation::Bad, Position::Tail);
         } else if frame.has(FrameFlags::MODIFIED) {
             self.insert_on_list(frame, PageLocation::Modified, Position::Tail);
+        } else if !frame.leaving().is_empty() {
+            // The page is in its paging file: it goes on without this frame.
+            self.restore_entry(frame);
+            self.free_frame(frame);
         } else {
             self.insert_on_list(frame, PageLocation::Standby, Position::Tail);
         }
     }
 
-    /// Puts a frame nobody refers to on the free list, or on the bad list when it is to leave.
+    /// Puts a frame nobody refers to on the free list, or on the bad list when it is to leave;
+    /// there it keeps the reason.
     pub(crate) fn free_frame(&self, frame: &mut FrameGuard<'_, '_, P>) {
-        let bad = frame.is_to_leave();
+        let leaving = frame.leaving();
         frame.end();
-        if bad {
-            self.insert_on_list(frame, PageLocation::Bad, Position::Tail);
-        } else {
+        if leaving.is_empty() {
             self.insert_on_list(frame, PageLocation::Free, Position::Tail);
+        } else {
+            frame.insert(leaving);
+            frame.entry().set_original(0);
+            self.insert_on_list(frame, PageLocation::Bad, Position::Tail);
+            // Whoever takes the memory away waits as those do who want pages.
+            self.wake_page_waiters();
         }
     }
 

@@ -12,7 +12,7 @@ use ntmm_sync::level::{self, Level, Outside, Token};
 
 use super::available::PageReservation;
 use super::colors::Color;
-use super::entry::{FrameState, FrameUse, LOCK, PageLocation, PfnEntry};
+use super::entry::{FrameFlags, FrameState, FrameUse, LOCK, PageLocation, PfnEntry};
 use super::guard::FrameGuard;
 use super::lists::{Chain, Position, WRONG_STATE};
 use crate::manager::Manager;
@@ -98,7 +98,7 @@ impl<P: Platform> Manager<P> {
             self.unlink_all(&list, PageLocation::Standby, pfn, entry);
         }
         self.release_original_slot(frame);
-        if frame.is_to_leave() {
+        if !frame.leaving().is_empty() {
             self.available_fell_by_one();
             self.free_frame(frame);
         } else {
@@ -106,6 +106,26 @@ impl<P: Platform> Manager<P> {
             self.link_on_list(frame, PageLocation::Free, Position::Tail);
             self.free_list_grew();
         }
+    }
+
+    /// Takes a frame that is on a list of available pages out of use: to the bad list, because
+    /// its memory is being removed.
+    pub(crate) fn set_aside(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        mut reservation: PageReservation<'_, P>,
+    ) {
+        let (pfn, entry, location) = (frame.pfn(), frame.entry(), frame.location());
+        {
+            let list = self.lock_list(frame.token(), location);
+            self.unlink_all(&list, location, pfn, entry);
+        }
+        reservation.consume();
+        if location == PageLocation::Standby {
+            self.restore_entry(frame);
+        }
+        frame.insert(FrameFlags::REMOVAL_REQUESTED);
+        self.free_frame(frame);
     }
 
     /// Takes the head of the free list to be zeroed; it stays available. None when the list is
@@ -175,7 +195,7 @@ impl<P: Platform> Manager<P> {
 
     /// Gives the entry that names a standby frame its original contents back: the page leaves
     /// memory (row 4).
-    fn restore_entry(&self, frame: &FrameGuard<'_, '_, P>) {
+    pub(super) fn restore_entry(&self, frame: &FrameGuard<'_, '_, P>) {
         let (table, slot) = frame.entry().container();
         let entry = EntryRef { table, slot };
         let word = self.load_entry(entry);

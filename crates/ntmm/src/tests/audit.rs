@@ -49,6 +49,7 @@ impl<M: PagingMode> Host<M> {
         assert!(!self.manager.any_lock_held());
         self.audit_lists();
         self.audit_counts();
+        self.audit_memory();
         self.audit_slots_and_tables();
         self.audit_commitment();
     }
@@ -118,6 +119,18 @@ impl<M: PagingMode> Host<M> {
                 PageLocation::Active => assert!(share >= 1 && references >= 1, "{view:?}"),
                 PageLocation::Transition => assert!(share == 0 && references >= 1, "{view:?}"),
                 _ => assert!(references == 0, "{view:?}"),
+            }
+        }
+    }
+
+    /// What is lent is counted; a frame that is to leave is not available.
+    fn audit_memory(&self) {
+        let figures = self.manager.memory_figures();
+        let lent = self.manager.frame_views().filter(|view| view.usage != FrameUse::Absent);
+        assert_eq!(lent.count() as u32, figures.lent, "frames lent");
+        for view in self.manager.frame_views() {
+            if view.flags.contains(FrameFlags::REMOVAL_REQUESTED) {
+                assert!(!view.location.is_available(), "{view:?}");
             }
         }
     }

@@ -35,8 +35,13 @@ pub struct Host<M: PagingMode> {
 }
 
 /// Writing is always due.
-pub const EAGER: Config =
-    Config { read_cluster: 8, write_cluster: 16, modified_maximum: Some(1), thresholds: None };
+pub const EAGER: Config = Config {
+    read_cluster: 8,
+    write_cluster: 16,
+    modified_maximum: Some(1),
+    thresholds: None,
+    span: None,
+};
 
 /// How far an access may go wrong before the test is given up.
 const PATIENCE: u32 = 10_000;

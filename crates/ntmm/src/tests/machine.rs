@@ -23,6 +23,11 @@ use crate::platform::{
 };
 use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, Platform, WaitKey};
 
+/// `count` frames from `start` on.
+pub fn range(start: u32, count: u32) -> FrameRange {
+    FrameRange { start: Pfn::new(start), count: Pages::new(u64::from(count)) }
+}
+
 /// Contents of a page.
 pub type Contents = Vec<u64>;
 
@@ -48,6 +53,8 @@ pub struct Machine<M> {
     first: u32,
     ram: Vec<FrameWords>,
     ranges: Vec<FrameRange>,
+    /// Which frames are the manager's now, from the first on.
+    lent: Vec<Cell<bool>>,
     colors: u32,
     pub disks: RefCell<BTreeMap<(u32, u64), Contents>>,
     pub pending: RefCell<Vec<Transfer>>,
@@ -76,16 +83,13 @@ impl<M: PagingMode> Machine<M> {
                 AtomicU64::new(0xDEAD_0000_0000_0000 | (u64::from(number) << 16) | word as u64)
             })
         };
+        let ranges: Vec<_> = ranges.iter().map(|&(start, count)| range(start, count)).collect();
+        let is_lent = |number| ranges.iter().any(|range| range.contains(Pfn::new(number)));
         Self {
             first,
             ram: (first..end).map(old).collect(),
-            ranges: ranges
-                .iter()
-                .map(|&(start, count)| FrameRange {
-                    start: Pfn::new(start),
-                    count: Pages::new(u64::from(count)),
-                })
-                .collect(),
+            lent: (first..end).map(|number| Cell::new(is_lent(number))).collect(),
+            ranges,
             colors,
             disks: RefCell::default(),
             pending: RefCell::default(),
@@ -104,8 +108,27 @@ impl<M: PagingMode> Machine<M> {
         }
     }
 
+    /// A machine with `frames` frames from `first` on, of which the manager gets `lent` at first.
+    pub fn withholding(first: u32, frames: u32, lent: u32) -> Self {
+        let machine = Self::new(&[(first, frames)], 8);
+        machine.set_lent(range(first + lent, frames - lent), false);
+        Self { ranges: [range(first, lent)].into(), ..machine }
+    }
+
+    /// Says of a range whether it is the manager's from now on.
+    pub fn set_lent(&self, range: FrameRange, lent: bool) {
+        for pfn in range.frames() {
+            self.lent[(pfn.get() - self.first) as usize].set(lent);
+        }
+    }
+
     pub fn irql(&self) -> Irql {
         self.irql.get()
+    }
+
+    /// Time since boot.
+    pub fn now_ticks(&self) -> u64 {
+        self.now.get()
     }
 
     pub fn advance(&self, ticks: u64) {
@@ -157,11 +180,10 @@ impl<M: PagingMode> Machine<M> {
 
 impl<M: PagingMode> Ram for Machine<M> {
     fn frame(&self, pfn: Pfn) -> &FrameWords {
-        let inside = self.ranges.iter().any(|range| {
-            (range.start.get()..range.start.get() + range.count.get() as u32).contains(&pfn.get())
-        });
-        assert!(inside, "frame {pfn:?} is not memory");
-        &self.ram[(pfn.get() - self.first) as usize]
+        let index = pfn.get().wrapping_sub(self.first) as usize;
+        let lent = self.lent.get(index).is_some_and(Cell::get);
+        assert!(lent, "frame {pfn:?} is not the manager's");
+        &self.ram[index]
     }
 
     fn zero(&self, pfn: Pfn) {

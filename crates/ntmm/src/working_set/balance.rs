@@ -77,6 +77,7 @@ impl<P: Platform> Manager<P> {
     }
 
     fn balance_step(&self, token: &mut Token<'_, Unlocked>) -> EngineStep {
+        self.remind_removal();
         let balance = &self.balance;
         if !balance.sweeping.load(Ordering::Relaxed) {
             let now = self.platform().now().0;

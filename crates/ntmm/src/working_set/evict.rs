@@ -13,7 +13,7 @@ use crate::flush::FlushBatch;
 use crate::frames::entry::FrameFlags;
 use crate::frames::{FrameGuard, FrameUse, PageLocation};
 use crate::manager::Manager;
-use crate::platform::Platform;
+use crate::platform::{FrameRange, Platform};
 use crate::tables::{EntryRef, Walk};
 
 /// Whether a page could be taken out.
@@ -58,6 +58,38 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             manager.platform().event(&Event::Trimmed { space: self.space(), va, pfn });
         }
         Eviction::Done
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Takes the pages out that lie in frames of `range`, of up to `entries` entries from
+    /// `from` on. Pages that are locked and tables in use stay. Returns the entry to go on with,
+    /// or none when the end of the list was reached.
+    pub(crate) fn evict_range(
+        &mut self,
+        from: u32,
+        entries: u32,
+        range: FrameRange,
+        batch: &mut FlushBatch<'_, P>,
+    ) -> Option<u32> {
+        let header = self.header();
+        let first = from.max(header.first_dynamic());
+        let mut index = first;
+        while index <= header.last_entry() {
+            if index - first >= entries || batch.is_full() {
+                return Some(index);
+            }
+            let entry = self.entry(index);
+            if entry.is_valid() && !entry.is_locked() {
+                let at = self.entry_of_valid(P::Paging::va_of_vpn(entry.page()));
+                let pfn = P::Paging::valid_pfn(self.manager().load_entry(at));
+                if range.contains(pfn) && self.evict(index, batch) == Eviction::Done {
+                    self.manager().counters.trimmed.add(1);
+                }
+            }
+            index += 1;
+        }
+        None
     }
 }
 

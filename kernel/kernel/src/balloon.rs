@@ -1,0 +1,118 @@
+//! Memory the kernel lends at run time and takes back: `balloon=PAGES` on the command line.
+//!
+//! So many pages are withheld at boot. While programs run a thread lends them to the manager, lets
+//! the programs have them for a moment, takes them back, which fails while a page stays in use, and
+//! keeps them for a moment. What the kernel has is its own to write on: it marks each frame, and
+//! looks before it lends them again whether anybody has written there. After the last program all
+//! of it is taken back for good.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ntmm::RemoveMemory;
+use ntmm::platform::{FrameRange, Ram, SystemTime};
+use ntmm_pte::Pfn;
+use ntmm_sync::frame::FrameWords;
+
+use crate::scheduler::{self, Priority, Reason};
+use crate::wait::complete;
+use crate::{kernel, say, time};
+
+/// How long one side keeps the memory: 20 ms.
+const TURN: u64 = 200_000;
+/// What the words of a frame that the kernel has are, besides their place.
+const MARK: u64 = 0xBA11_0000_0000_0000;
+
+/// The programs are over.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+/// The thread has taken everything back.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Times the range was lent, and taken back; times the manager would not give it back.
+static LENT: AtomicU64 = AtomicU64::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the thread that lends and takes back what was withheld.
+pub fn start() {
+    if kernel().withheld.is_some() {
+        scheduler::spawn(Priority::Normal, None, run, 0).expect("there are places for threads");
+    }
+}
+
+/// Takes everything back and reports.
+pub fn finish() {
+    let Some(range) = kernel().withheld else { return };
+    CLOSING.store(true, Ordering::SeqCst);
+    while !CLOSED.load(Ordering::SeqCst) {
+        pause();
+    }
+    say!(
+        "@balloon {{\"pages\":{},\"lent\":{},\"taken\":{},\"refused\":{}}}",
+        range.count.get(),
+        LENT.load(Ordering::Relaxed),
+        TAKEN.load(Ordering::Relaxed),
+        REFUSED.load(Ordering::Relaxed),
+    );
+}
+
+extern "C" fn run(_: u64) -> ! {
+    let range = kernel().withheld.expect("the thread is started for a range");
+    mark(range);
+    loop {
+        check(range);
+        kernel().manager.add_memory(range).expect("the range is the kernel's");
+        LENT.fetch_add(1, Ordering::Relaxed);
+        pause();
+        while !take_back(range) {
+            pause();
+        }
+        mark(range);
+        pause();
+        if CLOSING.load(Ordering::SeqCst) {
+            check(range);
+            CLOSED.store(true, Ordering::SeqCst);
+            scheduler::end();
+        }
+    }
+}
+
+/// Asks the manager for the range; says whether it is the kernel's now.
+fn take_back(range: FrameRange) -> bool {
+    let given = complete(RemoveMemory::new(range)).expect("the thread is not killed");
+    let count = if given.is_ok() { &TAKEN } else { &REFUSED };
+    count.fetch_add(1, Ordering::Relaxed);
+    given.is_ok()
+}
+
+fn words(pfn: Pfn) -> &'static FrameWords {
+    kernel().manager.platform().frame(pfn)
+}
+
+const fn mark_of(pfn: Pfn, number: usize) -> u64 {
+    MARK | (pfn.get() as u64) << 12 | number as u64
+}
+
+/// Marks every word of the range.
+fn mark(range: FrameRange) {
+    for pfn in range.frames() {
+        for (number, word) in words(pfn).iter().enumerate() {
+            word.store(mark_of(pfn, number), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Nobody else has written to the kernel's frames.
+fn check(range: FrameRange) {
+    for pfn in range.frames() {
+        for (number, word) in words(pfn).iter().enumerate() {
+            let found = word.load(Ordering::Relaxed);
+            assert_eq!(found, mark_of(pfn, number), "somebody wrote to frame {:#x}", pfn.get());
+        }
+    }
+}
+
+fn pause() {
+    let until = SystemTime(time::now().0 + TURN);
+    // Threads of the kernel are not killed.
+    let _ = scheduler::park(Reason::Until(until), |_| time::now() >= until);
+}
