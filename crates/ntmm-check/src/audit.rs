@@ -193,7 +193,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         working_set::check(space, &list, &census)?;
         self.scratch.list = list;
         self.check_descriptors(space, &census)?;
-        Ok(space.header().commit())
+        Ok(space.header().commit() + self.tally_physical(space)?)
     }
 }
 

@@ -22,6 +22,9 @@
 //! | 20 | Active | removal requested | Bad | `drop_reference` |
 //! | 21 | Transition | last lock dropped | Standby, Modified | `drop_reference` |
 //!
+//! A physical page that a process allocates (AWE) goes from Zeroed or Free to Active, is Active
+//! whether it is mapped or not, and goes through Transition to Free when it is given back.
+//!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten
 //! the translation (row 7); only then does it reach a list.

@@ -153,6 +153,20 @@ impl<'m, P: Platform> SpaceView<'m, P> {
         self.manager.for_each_watch_frame(self.header, visit);
     }
 
+    /// Physical pages the process has allocated, from the first of the chain on. Stops after one
+    /// more than there should be, should the links form a ring.
+    pub fn for_each_physical_page(&self, mut visit: impl FnMut(Pfn)) {
+        let mut next = self.header.first_physical();
+        for _ in 0..=self.header.physical_pages() {
+            let pfn = Pfn::new(next);
+            if next == NO_FRAME || !self.manager.frame_exists(pfn) {
+                return;
+            }
+            visit(pfn);
+            next = self.manager.entry(pfn).links(Links::Color).0;
+        }
+    }
+
     /// Whether the descriptor tree is in order.
     ///
     /// # Errors

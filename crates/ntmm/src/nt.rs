@@ -41,7 +41,8 @@ pub use flush::{FlushParameters, FlushVirtualMemory};
 pub use free::{FreeParameters, FreeVirtualMemory};
 pub use lock::{LockParameters, LockVirtualMemory, UnlockVirtualMemory};
 pub use physical_pages::{
-    PhysicalPagesParameters, allocate_user_physical_pages, free_user_physical_pages,
+    AllocatePagesParameters, AllocateUserPhysicalPages, FreePagesParameters, FreeUserPhysicalPages,
+    MapAddresses, MapPagesParameters, MapUserPhysicalPages,
 };
 pub use profile::{
     Behaviour, BrokenCopy, BrokenCount, Caching, NullPage, OldProtection, Placeholders, Profile,

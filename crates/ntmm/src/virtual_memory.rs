@@ -14,6 +14,7 @@
 //! | [`allocate`] | reserve and commit |
 //! | [`free`] | release and decommit |
 //! | [`lock`] | pages locked in the working set |
+//! | [`physical_pages`] | physical pages of a process, in windows of its addresses |
 //! | [`placeholder`] | placeholders split, merged and given back |
 //! | [`protect`] | protection |
 //! | [`query`] | what is where |
@@ -27,6 +28,7 @@ pub mod allocate;
 pub(crate) mod delete;
 pub mod free;
 pub mod lock;
+pub mod physical_pages;
 pub mod placeholder;
 pub mod protect;
 pub mod query;
@@ -49,6 +51,9 @@ use range::Pending;
 pub use allocate::{Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Window};
 pub use free::{Free, FreeType};
 pub use lock::{Before, LockMemory, Locked, Locks, UnlockMemory};
+pub use physical_pages::{
+    AllocatePhysicalPages, FrameNumbers, FreePhysicalPages, MapPhysicalPages, WindowAddresses,
+};
 pub use placeholder::{ChangePlaceholder, PlaceholderChange};
 pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};

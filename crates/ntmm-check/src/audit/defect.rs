@@ -174,6 +174,31 @@ pub enum Defect {
         slot: u32,
     },
 
+    /// The list of a process's physical pages reaches a frame that is none of them, or whose
+    /// backward link is not its predecessor, or has another length than the header says.
+    PhysicalList {
+        /// Address space.
+        space: AddressSpaceId,
+        /// The frame; none when the length is wrong.
+        pfn: Option<Pfn>,
+    },
+    /// A physical page of a process that nothing maps says that this entry maps it.
+    NotMapped {
+        /// The frame.
+        pfn: Pfn,
+        /// The entry.
+        found: EntryRef,
+    },
+    /// A physical page is claimed though no call of its process is under way.
+    Claimed(Pfn),
+    /// A window maps a physical page of another process.
+    ForeignPage {
+        /// The entry.
+        place: Place,
+        /// The frame.
+        pfn: Pfn,
+    },
+
     /// An entry names a frame the database has no entry for, or no memory.
     NoSuchFrame(Place, Pfn),
     /// The frame an entry names says that its entry is another one.

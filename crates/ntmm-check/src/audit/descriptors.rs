@@ -1,9 +1,13 @@
 //! Descriptors and charges: what a space has reserved and committed, and what that costs it
 //! (invariant 10 of spec 3.13, spec 7.2, 9.7).
 
+use ntmm::frames::FrameUse;
+use ntmm::frames::entry::NOWHERE;
 use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
-use ntmm::vad::Commitment;
+use ntmm::vad::{Commitment, VadKind};
+
+use ntmm_pte::Pfn;
 
 use super::decode::DECOMMITTED;
 use super::defect::{Defect, Figure};
@@ -15,6 +19,7 @@ use super::{Audit, PendingCommit, address_of};
 pub(super) struct Descriptor {
     pub(super) start: u64,
     pub(super) end: u64,
+    pub(super) kind: VadKind,
     commitment: Commitment,
     charge: u64,
     /// Committed pages of a reserved range, decommitted ones of a committed range.
@@ -55,6 +60,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             descriptors.push(Descriptor {
                 start: vad.start.get(),
                 end: vad.end.get(),
+                kind: vad.attributes.kind,
                 commitment: vad.attributes.commitment,
                 charge: vad.attributes.commit_charge.get(),
                 exceptions: 0,
@@ -130,13 +136,13 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         space.for_each_vad_node(|pfn| {
             nodes += 1;
             match scratch.index(pfn) {
-                Some(index) if scratch.frames[index].usage == ntmm::frames::FrameUse::VadNode => {
+                Some(index) if scratch.frames[index].usage == FrameUse::VadNode => {
                     scratch.tallies[index].owners += 1;
                 }
                 index => {
                     let frame = index.map(|index| scratch.frames[index]);
                     let location = frame.map_or(ntmm::frames::PageLocation::Bad, |f| f.location);
-                    let usage = frame.map_or(ntmm::frames::FrameUse::Absent, |f| f.usage);
+                    let usage = frame.map_or(FrameUse::Absent, |f| f.usage);
                     defect = Some(Defect::Use { pfn, location, usage });
                 }
             }
@@ -144,7 +150,42 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         defect.map_or(Ok(nodes), Err)
     }
 
-    /// The system's charge is that of its spaces and of the bitmaps of its paging files.
+    /// Goes through the list of a process's physical pages and marks them as owned; returns how
+    /// many there are.
+    pub(super) fn tally_physical(&mut self, space: &SpaceView<'_, P>) -> Result<u64, Defect> {
+        let (id, list) = (space.space(), space.list());
+        let expected = u64::from(space.header().physical_pages());
+        let claims = self.circumstances.address_creation.contains(&id);
+        let scratch = &mut *self.scratch;
+        let (mut found, mut before) = (0, NOWHERE);
+        let mut outcome = Ok(());
+        space.for_each_physical_page(|pfn| {
+            found += 1;
+            let frame = scratch.index(pfn).map(|index| scratch.frames[index]);
+            let own = frame.is_some_and(|frame| {
+                frame.usage == FrameUse::UserPhysical
+                    && Pfn::new(frame.u1) == list
+                    && frame.original >> 32 == u64::from(before.get())
+            });
+            before = pfn;
+            match scratch.index(pfn) {
+                Some(index) if own => {
+                    scratch.tallies[index].owners += 1;
+                    if scratch.frames[index].used_entries != 0 && !claims {
+                        outcome = Err(Defect::Claimed(pfn));
+                    }
+                }
+                _ => outcome = Err(Defect::PhysicalList { space: id, pfn: Some(pfn) }),
+            }
+        });
+        if outcome.is_ok() && found != expected {
+            outcome = Err(Defect::PhysicalList { space: id, pfn: None });
+        }
+        outcome.map(|()| found)
+    }
+
+    /// The system's charge is that of its spaces, with their physical pages, and of the bitmaps of
+    /// its paging files.
     pub(super) fn check_system_commit(&self, spaces: u64) -> Result<(), Defect> {
         let known = spaces + self.bitmap_frames();
         let found = self.manager.memory_figures().committed.get();

@@ -11,6 +11,7 @@ use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
 use ntmm::tables::EntryRef;
+use ntmm::vad::VadKind;
 use ntmm::working_set::header::HEADER_WORDS;
 use ntmm_pte::{PagingFileNumber, Pfn, Slot};
 use ntmm_sync::atomic::Ordering;
@@ -210,7 +211,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         }
         self.advance_descriptor(walk, visit, visit.page)?;
         let word = mode.decode(visit.word);
+        let window = self.scratch.descriptors[walk.descriptor].kind == VadKind::AddressWindow;
         let template = match word {
+            Word::Valid { pfn } if window => return self.visit_window(walk, visit, pfn),
             Word::Valid { pfn } => {
                 let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
@@ -236,6 +239,18 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         // A page of the user, wherever it is.
         walk.census.private_pages += u64::from(!matches!(word, Word::DemandZero { .. }));
         self.scratch.descriptors[walk.descriptor].note(template);
+        Ok(())
+    }
+
+    /// Visits the entry of a window that maps a physical page of the process, which is in no
+    /// working set and charged on its own.
+    fn visit_window(&mut self, walk: &Walk<'_>, visit: &Visit<'_>, pfn: Pfn) -> Result<(), Defect> {
+        let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::UserPhysical)?;
+        if walk.list.pages.first() != Some(&Pfn::new(self.scratch.frames[index].u1)) {
+            return Err(Defect::ForeignPage { place: place(walk.space, visit), pfn });
+        }
+        self.scratch.tallies[visit.table.frame].inside += 1;
+        self.scratch.tallies[index].mappings += 1;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use ntmm_pte::{Level, PagingFileNumber, PagingMode, Pfn, PteState, Slot};
 use super::host::Host;
 use super::machine::Contents;
 use crate::AddressSpaceId;
-use crate::frames::entry::FrameFlags;
+use crate::frames::entry::{FrameFlags, NOWHERE};
 use crate::frames::{FrameUse, PageLocation};
 use crate::inspect::FrameView;
 use crate::platform::Irql;
@@ -182,6 +182,14 @@ impl<M: PagingMode> Host<M> {
             FrameUse::VadNode | FrameUse::Manager | FrameUse::PagingFileBitmap => {
                 assert_eq!((view.share, view.references), (1, 1), "{view:?}");
             }
+            FrameUse::UserPhysical if view.flags.contains(FrameFlags::DELETED) => {
+                assert_eq!((view.share, mappings), (0, 0), "{view:?} waits for a flush");
+            }
+            FrameUse::UserPhysical => {
+                assert_eq!((view.share, view.references), (1 + mappings, 1), "{view:?}");
+                assert_eq!(view.container.table == NOWHERE, mappings == 0, "{view:?}");
+                assert!(mappings <= 1, "{view:?} is mapped once");
+            }
             FrameUse::None | FrameUse::Absent => assert_eq!(mappings, 0, "{view:?}"),
         }
         // A table that was read but not used yet does not know its count.
@@ -265,6 +273,10 @@ impl<M: PagingMode> Host<M> {
                 }
                 assert_eq!(view.container, entry, "{va_of:?} maps {view:?}");
                 match level.down() {
+                    // A page of a window is in no working set.
+                    None if view.usage == FrameUse::UserPhysical => {
+                        assert!(M::is_user(va_of), "{va_of:?} maps {view:?}");
+                    }
                     None => {
                         findings.resident.insert(va_of.vpn().get());
                         assert!(
@@ -379,6 +391,20 @@ impl<M: PagingMode> Host<M> {
             space.for_each_vad_node(|_| own += 1);
             assert!(space.check_vads().is_ok());
             assert_eq!(header.commit(), own, "charges of {:?}", space.space());
+            let mut pages = 0;
+            space.for_each_physical_page(|pfn| {
+                let view = self.view(pfn);
+                assert_eq!(view.usage, FrameUse::UserPhysical, "{view:?}");
+                assert_eq!(Pfn::new(view.u1), space.list(), "{view:?} names its owner");
+                pages += 1;
+            });
+            assert_eq!(pages, header.physical_pages(), "pages of {:?}", space.space());
+            let of_all = self.manager.frame_views().filter(|view| {
+                view.usage == FrameUse::UserPhysical && Pfn::new(view.u1) == space.list()
+            });
+            let alive = of_all.filter(|view| !view.flags.contains(FrameFlags::DELETED));
+            assert_eq!(alive.count() as u32, pages, "pages of {:?}", space.space());
+            committed += u64::from(pages);
             assert_eq!(header.virtual_size(), bytes, "size of {:?}", space.space());
             assert!(header.commit_peak() >= header.commit());
             committed += own;

@@ -6,6 +6,7 @@ mod allocate;
 mod free;
 mod handles;
 mod lock;
+mod physical_pages;
 mod placeholders;
 mod protect;
 mod query;

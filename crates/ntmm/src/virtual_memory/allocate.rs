@@ -413,9 +413,12 @@ impl<P: Platform> Visitor<P> for CountCommitment {
     }
 }
 
-/// Whether the page of an entry of `vad` that holds `word` is committed.
+/// Whether the page of an entry of `vad` that holds `word` is committed. Physical pages of a
+/// process are charged on their own, and their windows only reserve addresses.
 pub(crate) fn is_committed<P: Platform>(vad: &Vad, word: u64) -> bool {
-    if word == 0 {
+    if vad.attributes.kind == VadKind::AddressWindow {
+        false
+    } else if word == 0 {
         vad.attributes.commitment == Commitment::Committed
     } else {
         P::Paging::is_valid(word) || !P::Paging::software_protection(word).is_decommitted()
