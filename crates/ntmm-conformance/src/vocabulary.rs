@@ -17,33 +17,29 @@ pub enum Knowledge {
 }
 
 /// The Nt calls on virtual memory.
-pub const MEMORY_CALLS: [&str; 13] = [
+pub const MEMORY_CALLS: [&str; 18] = [
+    "NtAllocateUserPhysicalPages",
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtClose",
     "NtFlushVirtualMemory",
+    "NtFreeUserPhysicalPages",
     "NtFreeVirtualMemory",
     "NtGetWriteWatch",
     "NtLockVirtualMemory",
+    "NtMapUserPhysicalPages",
+    "NtMapUserPhysicalPagesScatter",
     "NtProtectVirtualMemory",
     "NtQueryVirtualMemory",
     "NtReadVirtualMemory",
     "NtResetWriteWatch",
+    "NtSetInformationVirtualMemory",
     "NtUnlockVirtualMemory",
     "NtWriteVirtualMemory",
 ];
 
-/// Calls on virtual memory that nobody can make yet, and the two pseudo-calls on stacks that grow.
-const CALLS_TO_COME: [&str; 8] = [
-    "NtAllocateUserPhysicalPages",
-    "NtFreeUserPhysicalPages",
-    "NtMapUserPhysicalPages",
-    "NtMapUserPhysicalPagesScatter",
-    "NtSetInformationVirtualMemory",
-    "io.read_file_into",
-    "stack.overflow",
-    "thread.grow_stack",
-];
+/// Pseudo-calls that nobody can make yet.
+const CALLS_TO_COME: [&str; 3] = ["io.read_file_into", "stack.overflow", "thread.grow_stack"];
 
 /// The pseudo-calls: memory accesses, processes, stacks.
 pub const PSEUDO_CALLS: [&str; 17] = [
@@ -66,7 +62,7 @@ pub const PSEUDO_CALLS: [&str; 17] = [
     "vm.find_free",
 ];
 
-const TO_COME: &str = "AWE, growing stacks and prefetching come later";
+const TO_COME: &str = "growing stacks and files come later";
 const SECTIONS: &str = "sections come later";
 const KERNEL: &str = "MDLs and the kernel's own calls come later";
 const LIBRARY: &str = "it belongs to ntdll, not to the kernel";

@@ -31,6 +31,7 @@ mod profile;
 mod protect;
 mod query;
 mod requirements;
+mod set_information;
 mod target;
 mod transfer;
 mod write_watch;
@@ -45,8 +46,8 @@ pub use physical_pages::{
     MapAddresses, MapPagesParameters, MapUserPhysicalPages,
 };
 pub use profile::{
-    Behaviour, BrokenCopy, BrokenCount, Caching, NullPage, OldProtection, Placeholders, Profile,
-    WholeDecommit,
+    Behaviour, BrokenCopy, BrokenCount, Caching, NullPage, OldProtection, Placeholders,
+    Prefetching, Profile, WholeDecommit,
 };
 pub use protect::{ProtectOutcome, ProtectParameters, ProtectVirtualMemory};
 pub use query::{
@@ -54,6 +55,7 @@ pub use query::{
     QueryVirtualMemory, RegionInformation,
 };
 pub use requirements::{AddressRequirements, ExtendedParameter};
+pub use set_information::{MemoryRange, SetInformationParameters, SetInformationVirtualMemory};
 pub use target::{Process, ProcessAccess, Target};
 pub use transfer::{TransferOutcome, TransferParameters, TransferVirtualMemory};
 pub use write_watch::{GetWriteWatchCall, ResetWriteWatchCall, WriteWatchParameters, WrittenPages};

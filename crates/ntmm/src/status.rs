@@ -39,6 +39,8 @@ statuses! {
     GUARD_PAGE_VIOLATION = 0x8000_0001;
     /// Only a part was copied.
     PARTIAL_COPY = 0x8000_000D;
+    /// The call could not do what it was asked.
+    UNSUCCESSFUL = 0xC000_0001;
     /// The call does not exist.
     NOT_IMPLEMENTED = 0xC000_0002;
     /// There is no such class of information.

@@ -10,6 +10,7 @@ mod physical_pages;
 mod placeholders;
 mod protect;
 mod query;
+mod set_information;
 mod transfer;
 mod write_watch;
 
