@@ -42,7 +42,7 @@ use ntmm::{AddressSpaceId, Manager};
 use ntmm_pte::{Pages, PagingFileNumber, PagingMode, Pfn, Va};
 
 use decode::{Mode, WORDS};
-use descriptors::Descriptor;
+use descriptors::{Descriptor, SecuredPages};
 use frames::Tally;
 use slots::Claims;
 use working_set::List;
@@ -99,6 +99,7 @@ pub struct Scratch {
     tallies: Vec<Tally>,
     claims: Claims,
     descriptors: Vec<Descriptor>,
+    secured: Vec<SecuredPages>,
     list: List,
     manager_frames: Option<u32>,
 }
@@ -187,6 +188,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::AddressCreationOwned(id));
         }
         self.begin_descriptors(space)?;
+        self.begin_secured(space);
         let mut list = core::mem::take(&mut self.scratch.list);
         self.open_list(space, &mut list)?;
         let census = self.check_tables(space, &list)?;

@@ -20,6 +20,7 @@
 //! | [`query`] | what is where |
 //! | [`reset`] | contents given up |
 //! | [`resident`] | which pages are in memory |
+//! | [`secure`] | ranges that must stay accessible |
 //! | [`stack`] | growth of stacks |
 //! | [`write_watch`] | which pages were written |
 //! | [`software`] | memory read, written and copied without a processor |
@@ -35,6 +36,7 @@ pub mod query;
 pub(crate) mod range;
 pub mod reset;
 pub mod resident;
+pub mod secure;
 pub mod software;
 pub mod stack;
 pub mod write_watch;
@@ -59,6 +61,7 @@ pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};
 pub use reset::Reset;
 pub use resident::{ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage};
+pub use secure::{SecureMemory, UnsecureMemory};
 pub use software::{Accessed, Copied, CopyMemory, MemoryAt, ReadMemory, Side, Stop, WriteMemory};
 
 pub use stack::{GrowStack, StackGrowth, UserStack};

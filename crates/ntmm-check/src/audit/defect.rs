@@ -306,6 +306,14 @@ pub enum Defect {
         /// Address of its last page.
         end: Va,
     },
+    /// A secured range is in no descriptor, or one of its pages does not give the access; or a
+    /// descriptor does not know how many it has.
+    Secured {
+        /// Address space.
+        space: AddressSpaceId,
+        /// First address of the range, or of the descriptor.
+        start: Va,
+    },
     /// The charge of a descriptor is not the number of its committed pages.
     CommitCharge {
         /// Address space.

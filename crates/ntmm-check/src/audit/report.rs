@@ -164,6 +164,12 @@ impl fmt::Display for Defect {
             Self::ForeignPage { place, pfn } => {
                 write!(f, "{place} maps physical page {:#x} of another process", pfn.get())
             }
+            Self::Secured { space, start } => write!(
+                f,
+                "space {}: what is secured at {:#x} is not as it should be",
+                space.index(),
+                start.get()
+            ),
             Self::NoCopy(pfn) => write!(
                 f,
                 "frame {:#x} is clean or being written and has no slot in a paging file",

@@ -236,6 +236,17 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             Word::DemandZero { protection } => Some(protection),
             Word::Zero | Word::Prototype => return Err(form(walk, visit)),
         };
+        if !self.scratch.secured.is_empty() {
+            let protection = template.unwrap_or_else(|| match word {
+                Word::Valid { pfn } => {
+                    let index = self.scratch.index(pfn);
+                    index.map_or(0, |index| (self.scratch.frames[index].original >> 5) as u8 & 31)
+                }
+                _ => (visit.word >> 5) as u8 & 31,
+            });
+            self.check_secured_page(visit.page, protection)
+                .map_err(|start| Defect::Secured { space: walk.space, start: address_of(start) })?;
+        }
         // A page of the user, wherever it is.
         walk.census.private_pages += u64::from(!matches!(word, Word::DemandZero { .. }));
         self.scratch.descriptors[walk.descriptor].note(template);

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::platform::Ram;
 use ntmm::tables::EntryRef;
-use ntmm::virtual_memory::{AllocationType, Placement};
+use ntmm::vad::SecuredAccess;
+use ntmm::virtual_memory::{AllocationType, Placement, SecureMemory};
 use ntmm::{Fault, ProcessorMode, Step};
 use ntmm_check::audit::{Chain, Defect, Figure, Form, SlotOwner, audit_teardown};
-use ntmm_pte::{AccessKind, Level, PagingMode, Pfn, Slot};
+use ntmm_pte::{AccessKind, Level, Pages, PagingMode, Pfn, Protection, Slot};
 
 use crate::machine::{Machine, every_mode, page};
 use crate::sample::{Sample, UNCOMMITTED, figure, finds};
@@ -26,6 +27,7 @@ every_mode! {
     damaged_paging_files_are_found
     damaged_transfers_are_found
     damaged_physical_pages_are_found
+    lost_access_to_secured_pages_is_found
     held_locks_are_found
     what_is_kept_is_found
 }
@@ -202,6 +204,31 @@ mod run {
         physical(&sample);
         sample.machine.delete(sample.space);
         sample.machine.check_teardown();
+    }
+
+    pub fn lost_access_to_secured_pages_is_found<M: PagingMode>() {
+        // Page 49 is in memory, the pages from 0 on are not.
+        for (first, access) in [(49, SecuredAccess::ReadWrite), (0, SecuredAccess::Read)] {
+            finds::<M>(
+                |sample| {
+                    let (at, size) = (page(sample.region, first), Pages::ONE.to_bytes());
+                    let secure = SecureMemory::new(sample.space, at, size, access);
+                    sample.machine.run(secure).expect("secured");
+                    sample.machine.check();
+                    let entry = sample.entry(first);
+                    let word = sample.machine.manager.raw_entry(entry);
+                    if M::is_valid(word) {
+                        let frame = sample.first(|frame| frame.pfn == M::valid_pfn(word));
+                        let readonly = M::with_protection(frame.original, Protection::READONLY);
+                        let original = sample.machine.database_word(frame.pfn, 1);
+                        original.store(readonly, Ordering::Relaxed);
+                    } else {
+                        sample.poke(entry, M::with_protection(word, Protection::NO_ACCESS));
+                    }
+                },
+                |defect| matches!(defect, Defect::Secured { .. }),
+            );
+        }
     }
 
     pub fn damaged_tables_are_found<M: PagingMode>() {

@@ -78,7 +78,8 @@ impl DeleteAddressSpace {
 
     fn next_allocation<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         let mut entry = manager.enter();
-        let set = manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
+        let mut set =
+            manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
             Some(vad) => Stage::Releasing {
                 walk: RangeWalk::new(vad.start, vad.end),
@@ -86,6 +87,7 @@ impl DeleteAddressSpace {
                 release: Release::new(vad, vad.end),
             },
             None => {
+                set.drop_secured_ranges();
                 Stage::Flushing(manager.platform().flush(FlushScope::Space { space: self.space }))
             }
         };

@@ -7,9 +7,10 @@ use std::vec::Vec;
 
 use super::host::{Host, page_at, table_of};
 use super::machine::Machine;
+use crate::vad::SecuredAccess;
 use crate::virtual_memory::{
     Allocate, AllocatePhysicalPages, AllocationType, Free, FreePhysicalPages, FreeType,
-    MapPhysicalPages, MemoryUse, Placement, Protect, Query,
+    MapPhysicalPages, MemoryUse, Placement, Protect, Query, SecureMemory,
 };
 use crate::working_set::limits::EmptyWorkingSet;
 use crate::{
@@ -302,6 +303,17 @@ in_every_mode! {
                 frames.reverse();
                 let frames: &[Pfn] = frames.leak();
                 MapPhysicalPages::<&[Va], _>::at(stage.space, start, frames)
+            },
+            false,
+        );
+    }
+
+    fn securing<M>() {
+        torment::<M, _>(
+            |stage| {
+                let access = SecuredAccess::ReadWrite;
+                let rest = page_at(stage.range, 1);
+                SecureMemory::new(stage.space, rest, bytes(PAGES - 1), access)
             },
             false,
         );

@@ -7,13 +7,14 @@ use std::vec::Vec;
 use ntmm_pte::{Level, PagingFileNumber, PagingMode, Pfn, PteState, Slot};
 
 use super::host::Host;
-use super::machine::Contents;
+use super::machine::{Contents, Machine};
 use crate::AddressSpaceId;
 use crate::frames::entry::{FrameFlags, NOWHERE};
 use crate::frames::{FrameUse, PageLocation};
-use crate::inspect::FrameView;
+use crate::inspect::{FrameView, SpaceView};
 use crate::platform::Irql;
 use crate::tables::EntryRef;
+use crate::vad::Secured;
 use crate::working_set::header::HEADER_WORDS;
 
 /// The root, the tables and directories down to hyperspace, and the first page of the list.
@@ -366,6 +367,30 @@ impl<M: PagingMode> Host<M> {
         assert_eq!(pages.len(), findings.resident.len() + tables.count());
     }
 
+    /// A secured range lies in one descriptor, which knows how many it has.
+    fn audit_secured_ranges(&self, space: &SpaceView<'_, Machine<M>>) {
+        let mut ranges = Vec::new();
+        space.for_each_secured_range(|range| ranges.push(range));
+        if space.is_being_deleted() {
+            return;
+        }
+        let mut housed = 0;
+        space.for_each_vad(|vad| {
+            let inside = ranges.iter().filter(|range| vad.start <= range.start);
+            let secured = match inside.filter(|range| range.end <= vad.end).count() {
+                0 => Secured::No,
+                1 => Secured::One,
+                _ => Secured::Multiple,
+            };
+            assert_eq!(vad.attributes.secured, secured, "{vad:?}");
+            housed += ranges
+                .iter()
+                .filter(|range| vad.start <= range.start && range.end <= vad.end)
+                .count();
+        });
+        assert_eq!(housed, ranges.len(), "ranges of {:?}", space.space());
+    }
+
     fn audit_commitment(&self) {
         let mut committed = 0;
         for space in self.manager.spaces() {
@@ -389,6 +414,7 @@ impl<M: PagingMode> Host<M> {
             });
             own += spans.len() as u64;
             space.for_each_vad_node(|_| own += 1);
+            self.audit_secured_ranges(&space);
             assert!(space.check_vads().is_ok());
             assert_eq!(header.commit(), own, "charges of {:?}", space.space());
             let mut pages = 0;
