@@ -286,10 +286,11 @@ fn survives(
             Err(Refusal::Stopped(why)) => {
                 return Err(TestCaseError::fail(format!("{name}: {why}")));
             }
-            Ok(answer) => match answer.outputs.get("UserPfnArray") {
-                Some(Value::List(pages)) => granted.extend(pages.iter().take(4).cloned()),
-                _ => {}
-            },
+            Ok(answer) => {
+                if let Some(Value::List(pages)) = answer.outputs.get("UserPfnArray") {
+                    granted.extend(pages.iter().take(4).cloned());
+                }
+            }
             Err(_) => {}
         }
     }
