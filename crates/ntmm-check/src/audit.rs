@@ -46,7 +46,7 @@ use ntmm::{AddressSpaceId, Manager};
 use ntmm_pte::{Pages, PagingFileNumber, PagingMode, Pfn, Va};
 
 use decode::{Mode, WORDS};
-use descriptors::Descriptor;
+use descriptors::{Descriptor, SecuredPages};
 use frames::Tally;
 use picture::Pictures;
 use slots::Claims;
@@ -107,6 +107,7 @@ pub struct Scratch {
     tallies: Vec<Tally>,
     claims: Claims,
     descriptors: Vec<Descriptor>,
+    secured: Vec<SecuredPages>,
     list: List,
     pictures: Pictures,
     manager_frames: Option<u32>,
@@ -197,13 +198,14 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::AddressCreationOwned(id));
         }
         self.begin_descriptors(space)?;
+        self.begin_secured(space);
         let mut list = core::mem::take(&mut self.scratch.list);
         self.open_list(space, &mut list)?;
         let census = self.check_tables(space, &list)?;
         working_set::check(space, &list, &census)?;
         self.scratch.list = list;
         self.check_descriptors(space, &census)?;
-        Ok(space.header().commit())
+        Ok(space.header().commit() + self.tally_physical(space)?)
     }
 }
 

@@ -17,29 +17,25 @@ pub enum Knowledge {
 }
 
 /// The Nt calls on virtual memory.
-pub const MEMORY_CALLS: [&str; 13] = [
+pub const MEMORY_CALLS: [&str; 18] = [
+    "NtAllocateUserPhysicalPages",
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtClose",
     "NtFlushVirtualMemory",
+    "NtFreeUserPhysicalPages",
     "NtFreeVirtualMemory",
     "NtGetWriteWatch",
     "NtLockVirtualMemory",
+    "NtMapUserPhysicalPages",
+    "NtMapUserPhysicalPagesScatter",
     "NtProtectVirtualMemory",
     "NtQueryVirtualMemory",
     "NtReadVirtualMemory",
     "NtResetWriteWatch",
+    "NtSetInformationVirtualMemory",
     "NtUnlockVirtualMemory",
     "NtWriteVirtualMemory",
-];
-
-/// Calls on virtual memory that nobody can make yet.
-const CALLS_TO_COME: [&str; 5] = [
-    "NtAllocateUserPhysicalPages",
-    "NtFreeUserPhysicalPages",
-    "NtMapUserPhysicalPages",
-    "NtMapUserPhysicalPagesScatter",
-    "NtSetInformationVirtualMemory",
 ];
 
 /// The pseudo-calls: memory accesses, processes, stacks.
@@ -66,7 +62,6 @@ pub const PSEUDO_CALLS: [&str; 20] = [
     "vm.find_free",
 ];
 
-const TO_COME: &str = "AWE and prefetching come later";
 const SECTIONS: &str = "sections come later";
 const KERNEL: &str = "MDLs and the kernel's own calls come later";
 const LIBRARY: &str = "it belongs to ntdll, not to the kernel";
@@ -105,9 +100,6 @@ const KERNEL_NAMESPACES: [&str; 5] = ["kernel.", "Ex", "Io", "Mm", "Zw"];
 pub fn knowledge(call: &str) -> Knowledge {
     if MEMORY_CALLS.contains(&call) || PSEUDO_CALLS.contains(&call) {
         return Knowledge::Known;
-    }
-    if CALLS_TO_COME.contains(&call) {
-        return Knowledge::Later(TO_COME);
     }
     if SECTION_CALLS.contains(&call) {
         return Knowledge::Later(SECTIONS);

@@ -9,7 +9,7 @@ use ntmm_conformance::windows::Machines;
 use proptest::prelude::*;
 
 /// The calls and their parameters.
-const CALLS: [(&str, &[&str]); 11] = [
+const CALLS: [(&str, &[&str]); 18] = [
     (
         "NtAllocateVirtualMemory",
         &["ProcessHandle", "BaseAddress", "ZeroBits", "RegionSize", "AllocationType", "Protect"],
@@ -48,6 +48,23 @@ const CALLS: [(&str, &[&str]); 11] = [
     ),
     ("NtReadVirtualMemory", &["ProcessHandle", "BaseAddress", "Buffer", "Size"]),
     ("NtWriteVirtualMemory", &["ProcessHandle", "BaseAddress", "Buffer", "Size"]),
+    ("NtAllocateUserPhysicalPages", &["ProcessHandle", "NumberOfPages", "UserPfnArray"]),
+    ("NtFreeUserPhysicalPages", &["ProcessHandle", "NumberOfPages", "UserPfnArray"]),
+    ("NtMapUserPhysicalPages", &["VirtualAddress", "NumberOfPages", "UserPfnArray"]),
+    ("NtMapUserPhysicalPagesScatter", &["VirtualAddresses", "NumberOfPages", "UserPfnArray"]),
+    (
+        "NtSetInformationVirtualMemory",
+        &[
+            "ProcessHandle",
+            "VmInformationClass",
+            "NumberOfEntries",
+            "VirtualAddresses",
+            "VmInformation",
+            "VmInformationLength",
+        ],
+    ),
+    ("token.enable", &["privilege"]),
+    ("token.disable", &["privilege"]),
     ("mem.read8", &["addr"]),
     ("mem.write32", &["addr", "value"]),
 ];
@@ -86,6 +103,17 @@ fn place() -> impl Strategy<Value = i128> {
     pages(0x5000_0000)
 }
 
+/// A pointer to nothing that can be read or written.
+fn pointer() -> impl Strategy<Value = Value> {
+    prop::sample::select(vec![Pointer::Null, Pointer::Bad, Pointer::Misaligned])
+        .prop_map(Value::Pointer)
+}
+
+/// A short list of numbers.
+fn list(numbers: BoxedStrategy<i128>) -> impl Strategy<Value = Value> {
+    prop::collection::vec(numbers.prop_map(Value::Integer), 0..5).prop_map(Value::List)
+}
+
 /// A value for a parameter: mostly one that a program might pass.
 fn value(parameter: &str) -> BoxedStrategy<Value> {
     let integer = |strategy: BoxedStrategy<i128>| strategy.prop_map(Value::Integer).boxed();
@@ -108,6 +136,7 @@ fn value(parameter: &str) -> BoxedStrategy<Value> {
                 0x6000,
                 0x7000,
                 0x20_3000,
+                0x40_2000,
                 0x40_2000,
             ]);
             let any = bits(&[
@@ -152,29 +181,90 @@ fn value(parameter: &str) -> BoxedStrategy<Value> {
             }),
         ]
         .boxed(),
-        "VirtualAddresses" => prop::collection::vec(number().prop_map(Value::Integer), 0..3)
-            .prop_map(Value::List)
-            .boxed(),
+        "VirtualAddresses" => {
+            let pair = (place(), pages(0))
+                .prop_map(|(at, size)| Value::List([at, size].map(Value::Integer).to_vec()));
+            prop_oneof![
+                2 => list(prop_oneof![3 => place(), 1 => number()].boxed()),
+                1 => prop::collection::vec(pair, 0..3).prop_map(Value::List),
+                1 => pointer(),
+            ]
+            .boxed()
+        }
+        "UserPfnArray" => {
+            let frame = prop_oneof![12 => -8_i128..0, 1 => 0_i128..0x1000, 1 => number()];
+            prop_oneof![6 => list(frame.boxed()), 1 => pointer()].boxed()
+        }
+        "NumberOfPages" | "NumberOfEntries" => {
+            integer(prop_oneof![8 => 0_i128..4, 2 => 0_i128..0x2000, 1 => number()].boxed())
+        }
+        "VmInformationClass" => integer(prop_oneof![6 => Just(0_i128), 1 => number()].boxed()),
+        "VmInformation" => {
+            prop_oneof![3 => Just(Value::Pointer(Pointer::Number(0))), 1 => pointer()].boxed()
+        }
+        "VmInformationLength" => integer(prop_oneof![4 => Just(4_i128), 1 => number()].boxed()),
+        "privilege" => Just(Value::Text("SeLockMemoryPrivilege".to_owned())).boxed(),
         "BaseAddress" | "RegionSize" => {
             // What comes after an in/out parameter that cannot be read is looked at too.
-            let pointer =
-                prop::sample::select(vec![Pointer::Null, Pointer::Bad, Pointer::Misaligned]);
             let (place, size) = (place().boxed(), pages(0).boxed());
             let usual = if parameter == "BaseAddress" { place } else { size };
-            prop_oneof![12 => integer(usual), 4 => integer(number().boxed()), 1 => pointer.prop_map(Value::Pointer)]
+            prop_oneof![12 => integer(usual), 4 => integer(number().boxed()), 1 => pointer()]
                 .boxed()
         }
-        "addr" | "Buffer" => integer(prop_oneof![3 => place(), 1 => number()].boxed()),
+        "addr" | "Buffer" | "VirtualAddress" => {
+            integer(prop_oneof![3 => place(), 1 => number()].boxed())
+        }
         _ => integer(prop_oneof![3 => pages(0), 1 => number()].boxed()),
     }
 }
 
-fn call() -> impl Strategy<Value = (&'static str, Vec<(&'static str, Value)>)> {
-    prop::sample::select(CALLS.to_vec()).prop_flat_map(|(name, parameters)| {
+/// A call and the values of its parameters.
+type Call = (&'static str, Vec<(&'static str, Value)>);
+
+fn call(among: impl Fn(&str) -> bool) -> impl Strategy<Value = Call> {
+    let calls: Vec<_> = CALLS.into_iter().filter(|(name, _)| among(name)).collect();
+    prop::sample::select(calls).prop_flat_map(|(name, parameters)| {
         let values: Vec<_> =
             parameters.iter().map(|parameter| (Just(*parameter), value(parameter))).collect();
         (Just(name), values)
     })
+}
+
+/// A program that may lock memory, with a window and some physical pages.
+fn window() -> Vec<Call> {
+    let numbers = |values: &[(&'static str, i128)]| {
+        values.iter().map(|&(name, number)| (name, Value::Integer(number))).collect()
+    };
+    let privilege = Value::Text("SeLockMemoryPrivilege".to_owned());
+    let mut pages: Vec<_> = numbers(&[("ProcessHandle", -1), ("NumberOfPages", 6)]);
+    pages.push(("UserPfnArray", Value::Pointer(Pointer::Good)));
+    let window = [
+        ("ProcessHandle", -1),
+        ("BaseAddress", 0x5000_0000),
+        ("ZeroBits", 0),
+        ("RegionSize", 0x8000),
+        ("AllocationType", 0x40_2000),
+        ("Protect", 4),
+    ];
+    vec![
+        ("token.enable", vec![("privilege", privilege)]),
+        ("NtAllocateVirtualMemory", numbers(&window)),
+        ("NtAllocateUserPhysicalPages", pages),
+    ]
+}
+
+/// Puts pages that the machine has granted in the place of negative frame numbers.
+fn name_granted(value: &Value, granted: &[Value]) -> Value {
+    let named = |item: &Value| match item {
+        Value::Integer(number @ ..0) if !granted.is_empty() => {
+            granted[(-*number - 1) as usize % granted.len()].clone()
+        }
+        other => other.clone(),
+    };
+    match value {
+        Value::List(items) => Value::List(items.iter().map(named).collect()),
+        other => other.clone(),
+    }
 }
 
 fn survives(
@@ -186,13 +276,22 @@ fn survives(
     let machines = Machines::new(paging, profile);
     let mut system = machines.fresh().expect("a machine");
     let width = machines.layout().width;
+    let mut granted = Vec::new();
     for (name, values) in calls {
         let mut arguments = Arguments::new(mode, width);
         for (parameter, value) in values {
-            arguments.insert(parameter, value.clone());
+            arguments.insert(parameter, name_granted(value, &granted));
         }
-        if let Err(Refusal::Stopped(why)) = system.call(name, &arguments) {
-            return Err(TestCaseError::fail(format!("{name}: {why}")));
+        match system.call(name, &arguments) {
+            Err(Refusal::Stopped(why)) => {
+                return Err(TestCaseError::fail(format!("{name}: {why}")));
+            }
+            Ok(answer) => {
+                if let Some(Value::List(pages)) = answer.outputs.get("UserPfnArray") {
+                    granted.extend(pages.iter().take(4).cloned());
+                }
+            }
+            Err(_) => {}
         }
     }
     system.finish().map_err(|why| TestCaseError::fail(why.to_string()))
@@ -206,8 +305,24 @@ proptest! {
         paging in prop::sample::select(Paging::ALL.to_vec()),
         profile in prop::sample::select(Profile::ALL.to_vec()),
         mode in prop::sample::select(vec![CallerMode::User, CallerMode::Kernel]),
-        calls in prop::collection::vec(call(), 1..24),
+        calls in prop::collection::vec(call(|_| true), 1..24),
     ) {
         survives(paging, profile, mode, &calls)?;
+    }
+
+    #[test]
+    fn windows_and_physical_pages_survive(
+        paging in prop::sample::select(Paging::ALL.to_vec()),
+        calls in prop::collection::vec(
+            call(|name| {
+                name.contains("UserPhysical")
+                    || name.starts_with("mem.")
+                    || ["NtFreeVirtualMemory", "NtAllocateVirtualMemory"].contains(&name)
+            }),
+            1..24,
+        ),
+    ) {
+        let calls: Vec<_> = window().into_iter().chain(calls).collect();
+        survives(paging, Profile::Legacy, CallerMode::User, &calls)?;
     }
 }

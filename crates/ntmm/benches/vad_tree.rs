@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ntmm::vad::tree::{
-    Commitment, GapRequest, NodeFrames, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind,
-    VadTree,
+    Commitment, GapRequest, NodeFrames, Placeholder, ProtectionChange, Secured, Vad, VadAttributes,
+    VadKind, VadTree,
 };
 use ntmm_pte::{Pages, Pfn, Protection, Vpn};
 use ntmm_sync::atomic::AtomicU64;
@@ -61,6 +61,7 @@ const ATTRIBUTES: VadAttributes = VadAttributes {
     commitment: Commitment::Committed,
     protection_change: ProtectionChange::Allowed,
     placeholder: Placeholder::Never,
+    secured: Secured::No,
     commit_charge: Pages::ONE,
 };
 

@@ -28,7 +28,7 @@ pub(crate) const BATCH_FRAMES: usize = 60;
 
 /// Addresses a batch names; with more, everything of the space is flushed
 /// (MM_MAXIMUM_FLUSH_COUNT).
-const NAMED_PAGES: usize = 15;
+pub(crate) const NAMED_PAGES: usize = 15;
 
 const RECORD_WORDS: usize = 32;
 const RECORDS_PER_FRAME: u32 = 512 / RECORD_WORDS as u32;
@@ -142,6 +142,19 @@ impl<'m, P: Platform> FlushBatch<'m, P> {
             at = P::Paging::va_of_entry(at, ntmm_pte::Level::Table);
             self.push_page(at);
         }
+        self.hold_frame(pfn);
+    }
+
+    /// Adds a frame that may still be reached by translations nobody remembers, with the
+    /// reference its owner had: everything of the space is flushed. The batch has a record and is
+    /// not full.
+    pub(crate) fn push_unmapped_frame(&mut self, pfn: Pfn) {
+        self.overflown = Overflow::Yes;
+        self.hold_frame(pfn);
+    }
+
+    #[inline]
+    fn hold_frame(&mut self, pfn: Pfn) {
         let Some(record) = self.record else {
             self.manager.corrupt_frame(crate::frames::lists::WRONG_STATE, pfn);
         };

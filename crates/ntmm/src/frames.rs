@@ -26,6 +26,9 @@
 //! added; Zeroed, Free and Standby to Bad (`set_aside`) while one is being removed, and from
 //! there to Absent, or back to Free when nothing comes of it.
 //!
+//! A physical page that a process allocates (AWE) goes from Zeroed or Free to Active, is Active
+//! whether it is mapped or not, and goes through Transition to Free when it is given back.
+//!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten
 //! the translation (row 7); only then does it reach a list.

@@ -13,9 +13,9 @@ use crate::manager::Manager;
 use crate::paging_file::file::PagingFileFigures;
 use crate::platform::Platform;
 use crate::tables::{EntryRef, Walk};
-use crate::vad::{Vad, VadTree};
+use crate::vad::{SecuredRange, Vad, VadTree};
 use crate::working_set::entry::WorkingSetEntry;
-use crate::working_set::header::{ADDRESS_CREATION, HEADER_WORDS, Header};
+use crate::working_set::header::{ADDRESS_CREATION, DELETING, HEADER_WORDS, Header};
 
 /// A PFN entry, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +150,39 @@ impl<'m, P: Platform> SpaceView<'m, P> {
         tree.iter(&self.manager.nodes()).for_each(visit);
     }
 
-    /// Frames of the nodes of the descriptor tree, and of the map of written pages beside it.
+    /// Frames of the nodes of the descriptor tree, and of the map of written pages and the table of
+    /// secured ranges beside it.
     pub fn for_each_vad_node(&self, mut visit: impl FnMut(Pfn)) {
         let tree: VadTree = VadTree::from_words([self.header.vad_root(), self.header.vad_count()]);
         tree.for_each_node(&self.manager.nodes(), &mut visit);
-        self.manager.for_each_watch_frame(self.header, visit);
+        self.manager.for_each_watch_frame(self.header, &mut visit);
+        self.manager.for_each_secured_frame(self.header, visit);
+    }
+
+    /// Secured ranges, in no particular order.
+    pub fn for_each_secured_range(&self, visit: impl FnMut(SecuredRange)) {
+        self.manager.for_each_secured_range(self.header, visit);
+    }
+
+    /// Whether the space is being deleted.
+    #[must_use]
+    pub fn is_being_deleted(&self) -> bool {
+        let flags = self.header.view().word(0).load(ntmm_sync::atomic::Ordering::Relaxed);
+        flags & DELETING != 0
+    }
+
+    /// Physical pages the process has allocated, from the first of the chain on. Stops after one
+    /// more than there should be, should the links form a ring.
+    pub fn for_each_physical_page(&self, mut visit: impl FnMut(Pfn)) {
+        let mut next = self.header.first_physical();
+        for _ in 0..=self.header.physical_pages() {
+            let pfn = Pfn::new(next);
+            if next == NO_FRAME || !self.manager.frame_exists(pfn) {
+                return;
+            }
+            visit(pfn);
+            next = self.manager.entry(pfn).links(Links::Color).0;
+        }
     }
 
     /// Whether the descriptor tree is in order.

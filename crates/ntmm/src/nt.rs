@@ -31,6 +31,7 @@ mod profile;
 mod protect;
 mod query;
 mod requirements;
+mod set_information;
 mod target;
 mod transfer;
 mod write_watch;
@@ -41,11 +42,12 @@ pub use flush::{FlushParameters, FlushVirtualMemory};
 pub use free::{FreeParameters, FreeVirtualMemory};
 pub use lock::{LockParameters, LockVirtualMemory, UnlockVirtualMemory};
 pub use physical_pages::{
-    PhysicalPagesParameters, allocate_user_physical_pages, free_user_physical_pages,
+    AllocatePagesParameters, AllocateUserPhysicalPages, FreePagesParameters, FreeUserPhysicalPages,
+    MapAddresses, MapPagesParameters, MapUserPhysicalPages,
 };
 pub use profile::{
     Behaviour, BrokenCopy, BrokenCount, Caching, GuardedStack, NullPage, OldProtection,
-    Placeholders, Profile, WholeDecommit,
+    Placeholders, Prefetching, Profile, WholeDecommit,
 };
 pub use protect::{ProtectOutcome, ProtectParameters, ProtectVirtualMemory};
 pub use query::{
@@ -53,6 +55,7 @@ pub use query::{
     QueryVirtualMemory, RegionInformation,
 };
 pub use requirements::{AddressRequirements, ExtendedParameter};
+pub use set_information::{MemoryRange, SetInformationParameters, SetInformationVirtualMemory};
 pub use target::{Process, ProcessAccess, Target};
 pub use transfer::{TransferOutcome, TransferParameters, TransferVirtualMemory};
 pub use write_watch::{GetWriteWatchCall, ResetWriteWatchCall, WriteWatchParameters, WrittenPages};

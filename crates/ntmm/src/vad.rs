@@ -4,6 +4,7 @@
 //! space's header, the nodes on frames of the PFN database, charged to the space. The tree is
 //! read under the working-set lock and changed under that lock by the owner of address creation.
 
+mod secured;
 pub mod tree;
 mod write_watch;
 
@@ -21,7 +22,11 @@ use crate::operation::Pause;
 use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 
-pub use tree::{Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind, VadTree};
+pub(crate) use secured::SecuredChange;
+pub use secured::{SecuredAccess, SecuredHandle, SecuredRange};
+pub use tree::{
+    Commitment, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind, VadTree,
+};
 
 /// The frames of one tree during one change: a stock for new nodes, and the nodes given back.
 /// The frames of each kind are chained through their first words.

@@ -14,11 +14,13 @@
 //! | [`allocate`] | reserve and commit |
 //! | [`free`] | release and decommit |
 //! | [`lock`] | pages locked in the working set |
+//! | [`physical_pages`] | physical pages of a process, in windows of its addresses |
 //! | [`placeholder`] | placeholders split, merged and given back |
 //! | [`protect`] | protection |
 //! | [`query`] | what is where |
 //! | [`reset`] | contents given up |
 //! | [`resident`] | which pages are in memory |
+//! | [`secure`] | ranges that must stay accessible |
 //! | [`stack`] | growth of stacks |
 //! | [`write_watch`] | which pages were written |
 //! | [`software`] | memory read, written and copied without a processor |
@@ -27,12 +29,14 @@ pub mod allocate;
 pub(crate) mod delete;
 pub mod free;
 pub mod lock;
+pub mod physical_pages;
 pub mod placeholder;
 pub mod protect;
 pub mod query;
 pub(crate) mod range;
 pub mod reset;
 pub mod resident;
+pub mod secure;
 pub mod software;
 pub mod stack;
 pub mod write_watch;
@@ -49,11 +53,15 @@ use range::Pending;
 pub use allocate::{Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Window};
 pub use free::{Free, FreeType};
 pub use lock::{Before, LockMemory, Locked, Locks, UnlockMemory};
+pub use physical_pages::{
+    AllocatePhysicalPages, FrameNumbers, FreePhysicalPages, MapPhysicalPages, WindowAddresses,
+};
 pub use placeholder::{ChangePlaceholder, PlaceholderChange};
 pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};
 pub use reset::Reset;
 pub use resident::{ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage};
+pub use secure::{SecureMemory, UnsecureMemory};
 pub use software::{Accessed, Copied, CopyMemory, MemoryAt, ReadMemory, Side, Stop, WriteMemory};
 
 pub use stack::{GrowStack, StackGrowth, UserStack};

@@ -174,6 +174,31 @@ pub enum Defect {
         slot: u32,
     },
 
+    /// The list of a process's physical pages reaches a frame that is none of them, or whose
+    /// backward link is not its predecessor, or has another length than the header says.
+    PhysicalList {
+        /// Address space.
+        space: AddressSpaceId,
+        /// The frame; none when the length is wrong.
+        pfn: Option<Pfn>,
+    },
+    /// A physical page of a process that nothing maps says that this entry maps it.
+    NotMapped {
+        /// The frame.
+        pfn: Pfn,
+        /// The entry.
+        found: EntryRef,
+    },
+    /// A physical page is claimed though no call of its process is under way.
+    Claimed(Pfn),
+    /// A window maps a physical page of another process.
+    ForeignPage {
+        /// The entry.
+        place: Place,
+        /// The frame.
+        pfn: Pfn,
+    },
+
     /// An entry names a frame the database has no entry for, or no memory.
     NoSuchFrame(Place, Pfn),
     /// The frame an entry names says that its entry is another one.
@@ -280,6 +305,14 @@ pub enum Defect {
         start: Va,
         /// Address of its last page.
         end: Va,
+    },
+    /// A secured range is in no descriptor, or one of its pages does not give the access; or a
+    /// descriptor does not know how many it has.
+    Secured {
+        /// Address space.
+        space: AddressSpaceId,
+        /// First address of the range, or of the descriptor.
+        start: Va,
     },
     /// The charge of a descriptor is not the number of its committed pages.
     CommitCharge {

@@ -1,9 +1,13 @@
 //! Descriptors and charges: what a space has reserved and committed, and what that costs it
 //! (invariant 10 of spec 3.13, spec 7.2, 9.7).
 
+use ntmm::frames::FrameUse;
+use ntmm::frames::entry::NOWHERE;
 use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
-use ntmm::vad::Commitment;
+use ntmm::vad::{Commitment, Secured, SecuredAccess, VadKind};
+
+use ntmm_pte::Pfn;
 
 use super::defect::{Defect, Figure};
 use super::tables::Census;
@@ -14,6 +18,9 @@ use super::{Audit, PendingCommit, address_of};
 pub(super) struct Descriptor {
     pub(super) start: u64,
     pub(super) end: u64,
+    pub(super) kind: VadKind,
+    secured: Secured,
+    protection: u8,
     commitment: Commitment,
     charge: u64,
     /// Committed pages of a reserved range, decommitted ones of a committed range.
@@ -41,7 +48,99 @@ impl Descriptor {
     }
 }
 
+/// A secured range, and the pages of it that have entries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecuredPages {
+    start: u64,
+    end: u64,
+    access: SecuredAccess,
+    seen: u64,
+}
+
+impl SecuredPages {
+    /// Whether pages of this protection give the access (spec 2.11): neither no access nor a
+    /// guard, and one of the four upper rights for writing.
+    const fn is_kept_by(&self, protection: u8) -> bool {
+        let lowest = match self.access {
+            SecuredAccess::Read => 1,
+            SecuredAccess::ReadWrite => 4,
+        };
+        protection & 7 >= lowest && protection >> 3 != 2
+    }
+}
+
 impl<P: Platform> Audit<'_, '_, '_, P> {
+    /// Lists the secured ranges of a space that lives.
+    pub(super) fn begin_secured(&mut self, space: &SpaceView<'_, P>) {
+        let secured = &mut self.scratch.secured;
+        secured.clear();
+        if space.is_being_deleted() {
+            return;
+        }
+        space.for_each_secured_range(|range| {
+            let (start, end, access) = (range.start.get(), range.end.get(), range.access);
+            secured.push(SecuredPages { start, end, access, seen: 0 });
+        });
+    }
+
+    /// Checks a page whose entry says that it has this protection.
+    #[inline]
+    pub(super) fn check_secured_page(&mut self, page: u64, protection: u8) -> Result<(), u64> {
+        for range in &mut self.scratch.secured {
+            if (range.start..=range.end).contains(&page) {
+                range.seen += 1;
+                if !range.is_kept_by(protection) {
+                    return Err(range.start);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that each secured range lies in a descriptor, which knows how many it has, and that
+    /// the pages of it without entries are accessible.
+    fn check_secured(&self, space: &SpaceView<'_, P>) -> Result<(), Defect> {
+        let ranges = &self.scratch.secured;
+        let id = space.space();
+        let mut housed = 0;
+        for descriptor in &self.scratch.descriptors {
+            let inside = |range: &&SecuredPages| {
+                descriptor.start <= range.start && range.end <= descriptor.end
+            };
+            let mut count = 0;
+            for range in ranges.iter().filter(inside) {
+                count += 1;
+                let described = descriptor.commitment == Commitment::Committed
+                    && range.is_kept_by(descriptor.protection);
+                let all_seen = range.seen == range.end - range.start + 1;
+                if !descriptor.hidden && !described && !all_seen {
+                    return Err(Defect::Secured { space: id, start: address_of(range.start) });
+                }
+            }
+            housed += count;
+            let expected = match count {
+                0 => Secured::No,
+                1 => Secured::One,
+                _ => Secured::Multiple,
+            };
+            if descriptor.secured != expected && !space.is_being_deleted() {
+                return Err(Defect::Secured { space: id, start: address_of(descriptor.start) });
+            }
+        }
+        if housed != ranges.len() {
+            let outside = |range: &&SecuredPages| {
+                !self
+                    .scratch
+                    .descriptors
+                    .iter()
+                    .any(|vad| vad.start <= range.start && range.end <= vad.end)
+            };
+            let start = ranges.iter().find(outside).map_or(0, |range| range.start);
+            return Err(Defect::Secured { space: id, start: address_of(start) });
+        }
+        Ok(())
+    }
+
     /// Lists the descriptors of a space.
     pub(super) fn begin_descriptors(&mut self, space: &SpaceView<'_, P>) -> Result<(), Defect> {
         let id = space.space();
@@ -52,6 +151,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             descriptors.push(Descriptor {
                 start: vad.start.get(),
                 end: vad.end.get(),
+                kind: vad.attributes.kind,
+                secured: vad.attributes.secured,
+                protection: vad.attributes.protection.bits(),
                 commitment: vad.attributes.commitment,
                 charge: vad.attributes.commit_charge.get(),
                 exceptions: 0,
@@ -86,6 +188,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             charged += found;
             pages += descriptor.end - descriptor.start + 1;
         }
+        self.check_secured(space)?;
         let nodes = self.tally_nodes(space)?;
         let list_growth = census.list_pages - 1;
         let own = Self::MODE.own_frames + u64::from(nodes) + u64::from(list_growth);
@@ -127,13 +230,13 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         space.for_each_vad_node(|pfn| {
             nodes += 1;
             match scratch.index(pfn) {
-                Some(index) if scratch.frames[index].usage == ntmm::frames::FrameUse::VadNode => {
+                Some(index) if scratch.frames[index].usage == FrameUse::VadNode => {
                     scratch.tallies[index].owners += 1;
                 }
                 index => {
                     let frame = index.map(|index| scratch.frames[index]);
                     let location = frame.map_or(ntmm::frames::PageLocation::Bad, |f| f.location);
-                    let usage = frame.map_or(ntmm::frames::FrameUse::Absent, |f| f.usage);
+                    let usage = frame.map_or(FrameUse::Absent, |f| f.usage);
                     defect = Some(Defect::Use { pfn, location, usage });
                 }
             }
@@ -141,7 +244,42 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         defect.map_or(Ok(nodes), Err)
     }
 
-    /// The system's charge is that of its spaces and of the bitmaps of its paging files.
+    /// Goes through the list of a process's physical pages and marks them as owned; returns how
+    /// many there are.
+    pub(super) fn tally_physical(&mut self, space: &SpaceView<'_, P>) -> Result<u64, Defect> {
+        let (id, list) = (space.space(), space.list());
+        let expected = u64::from(space.header().physical_pages());
+        let claims = self.circumstances.address_creation.contains(&id);
+        let scratch = &mut *self.scratch;
+        let (mut found, mut before) = (0, NOWHERE);
+        let mut outcome = Ok(());
+        space.for_each_physical_page(|pfn| {
+            found += 1;
+            let frame = scratch.index(pfn).map(|index| scratch.frames[index]);
+            let own = frame.is_some_and(|frame| {
+                frame.usage == FrameUse::UserPhysical
+                    && Pfn::new(frame.u1) == list
+                    && frame.original >> 32 == u64::from(before.get())
+            });
+            before = pfn;
+            match scratch.index(pfn) {
+                Some(index) if own => {
+                    scratch.tallies[index].owners += 1;
+                    if scratch.frames[index].used_entries != 0 && !claims {
+                        outcome = Err(Defect::Claimed(pfn));
+                    }
+                }
+                _ => outcome = Err(Defect::PhysicalList { space: id, pfn: Some(pfn) }),
+            }
+        });
+        if outcome.is_ok() && found != expected {
+            outcome = Err(Defect::PhysicalList { space: id, pfn: None });
+        }
+        outcome.map(|()| found)
+    }
+
+    /// The system's charge is that of its spaces, with their physical pages, and of the bitmaps of
+    /// its paging files.
     pub(super) fn check_system_commit(&self, spaces: u64) -> Result<(), Defect> {
         let known = spaces + self.bitmap_frames();
         let found = self.manager.memory_figures().committed.get();

@@ -1,7 +1,7 @@
 //! What each frame says of itself against all that refers to it: invariants 3, 4 and 7 of spec
 //! 3.13, the original entries of 3.3, and the question nobody else asks: who owns this frame?
 
-use ntmm::frames::entry::FrameFlags;
+use ntmm::frames::entry::{FrameFlags, NOWHERE};
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::inspect::FrameView;
 use ntmm::platform::{Direction, Platform};
@@ -29,7 +29,8 @@ pub(super) struct Tally {
     holds: u32,
     reads: u32,
     writes: u32,
-    /// Owners that are no entries: the space of a root, the tree of a node.
+    /// Owners that are no entries: the space of a root, the tree of a node, the process of a
+    /// physical page.
     pub(super) owners: u32,
     /// It is one of the tables a space has from its beginning.
     pub(super) permanent: bool,
@@ -118,6 +119,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                         return Err(original_form(frame));
                     }
                 }
+                FrameUse::UserPhysical => check_physical(frame, tally)?,
                 FrameUse::None | FrameUse::VadNode | FrameUse::Absent => {}
             }
         }
@@ -216,6 +218,7 @@ fn check_counts(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         // The root register is one mapping.
         (PageLocation::Active, FrameUse::Root) => Some(tally.mappings + tally.inside + 1),
         (PageLocation::Active, FrameUse::PageTable) => Some(tally.mappings + tally.inside),
+        (PageLocation::Active, FrameUse::UserPhysical) => Some(tally.owners + tally.mappings),
         (PageLocation::Active, _) => Some(tally.mappings.max(1)),
         _ => None,
     };
@@ -265,6 +268,8 @@ fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         FrameUse::None | FrameUse::Manager | FrameUse::PagingFileBitmap | FrameUse::Absent => {
             return Ok(());
         }
+        // A physical page is mapped at one address at most.
+        FrameUse::UserPhysical => tally.owners.max(tally.mappings),
         FrameUse::Root | FrameUse::VadNode => tally.owners,
         // The directories of PAE are mapped by the root and by the self-map.
         FrameUse::PageTable if tally.permanent => tally.mappings.min(1),
@@ -277,6 +282,15 @@ fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         0 | 1 => Ok(()),
         _ => Err(Defect::OwnedTwice { pfn, usage }),
     }
+}
+
+/// A physical page of a process that nothing maps names no entry.
+fn check_physical(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
+    let unmapped = tally.mappings == 0 && !frame.flags.contains(FrameFlags::DELETED);
+    if unmapped && frame.container.table != NOWHERE {
+        return Err(Defect::NotMapped { pfn: frame.pfn, found: frame.container });
+    }
+    Ok(())
 }
 
 /// Flags against transfers and lists.

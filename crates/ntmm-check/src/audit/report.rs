@@ -145,6 +145,31 @@ impl fmt::Display for Defect {
             Self::OriginalForm { pfn, word } => {
                 write!(f, "frame {:#x} has the original entry {word:#x}", pfn.get())
             }
+            Self::PhysicalList { space, pfn } => write!(
+                f,
+                "space {}: the list of its physical pages is broken at {}",
+                space.index(),
+                Link(pfn)
+            ),
+            Self::NotMapped { pfn, found } => write!(
+                f,
+                "physical page {:#x} is not mapped and names entry {:#x} of frame {:#x}",
+                pfn.get(),
+                found.slot.get(),
+                found.table.get()
+            ),
+            Self::Claimed(pfn) => {
+                write!(f, "physical page {:#x} is claimed by no call known", pfn.get())
+            }
+            Self::ForeignPage { place, pfn } => {
+                write!(f, "{place} maps physical page {:#x} of another process", pfn.get())
+            }
+            Self::Secured { space, start } => write!(
+                f,
+                "space {}: what is secured at {:#x} is not as it should be",
+                space.index(),
+                start.get()
+            ),
             Self::NoCopy(pfn) => write!(
                 f,
                 "frame {:#x} is clean or being written and has no slot in a paging file",

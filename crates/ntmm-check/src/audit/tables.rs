@@ -11,11 +11,12 @@ use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
 use ntmm::tables::EntryRef;
+use ntmm::vad::VadKind;
 use ntmm::working_set::header::HEADER_WORDS;
 use ntmm_pte::{PagingFileNumber, Pfn, Slot};
 use ntmm_sync::atomic::Ordering;
 
-use super::decode::{WORDS, Word};
+use super::decode::{DECOMMITTED, WORDS, Word};
 use super::defect::{Defect, Figure, Form, Place, SlotOwner};
 use super::descriptors::Descriptor;
 use super::picture::{Picture, SlotBits, count_between};
@@ -200,7 +201,10 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 true if visit.page > Self::MODE.last_user_page => {
                     self.visit_list_page(walk, &visit)?;
                 }
-                true => self.visit_page(walk, &visit)?,
+                true => {
+                    self.skip_descriptors(walk, visit.page);
+                    self.visit_page(walk, &visit)?;
+                }
                 false => self.visit_table(walk, &visit)?,
             }
         }
@@ -222,7 +226,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 .map_or(Ok(()), |&(slot, word)| Err(form(walk, &Self::visit(table, slot, word))));
         }
         let last = table.base + u64::from(Self::MODE.entries()) - 1;
-        let mut covered = 0;
+        // Entries in ranges of descriptors, and those of physical pages, which are charged on
+        // their own.
+        let (mut covered, mut in_windows) = (0, 0);
         self.skip_descriptors(walk, table.base);
         for descriptor in &mut self.scratch.descriptors[walk.descriptor..] {
             if descriptor.start > last || covered == picture.used {
@@ -230,17 +236,30 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             }
             let from = descriptor.start.max(table.base) - table.base;
             let to = descriptor.end.min(last) - table.base;
-            let within = |entries| count_between(entries, from as u32, to as u32);
+            let (from, to) = (from as u32, to as u32);
+            let within = |entries| count_between(entries, from, to);
             let (committed, decommitted) =
                 (within(&picture.committed), within(&picture.decommitted));
-            descriptor.note(committed, decommitted);
             covered += committed + decommitted;
+            if descriptor.kind == VadKind::AddressWindow {
+                // What is not mapped in a window has been, and is decommitted.
+                let empty = Word::DemandZero { protection: DECOMMITTED };
+                let ill = picture.summed.iter().find(|&&(slot, word)| {
+                    (from..=to).contains(&slot) && Self::MODE.decode(word) != empty
+                });
+                if let Some(&(slot, word)) = ill {
+                    return Err(form(walk, &Self::visit(table, slot, word)));
+                }
+                in_windows += committed;
+            } else {
+                descriptor.note(committed, decommitted);
+            }
         }
         if covered != picture.used {
             return Err(self.outside_descriptors(walk, table, picture));
         }
         // Pages of the user, wherever they are.
-        walk.census.private_pages += u64::from(picture.pages);
+        walk.census.private_pages += u64::from(picture.pages - in_windows);
         for slots in &picture.slots {
             let owner = |slot| {
                 let names = |&&(_, word): &&(u32, u64)| {
@@ -251,6 +270,31 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 SlotOwner::Entry(place(walk.space, &Self::visit(table, entry, word)))
             };
             self.scratch.claims.claim(slots, owner)?;
+        }
+        if self.scratch.secured.is_empty() {
+            return Ok(());
+        }
+        self.check_secured_entries(walk, table, picture)
+    }
+
+    /// Checks that no page of a secured range has less access than the range wants.
+    fn check_secured_entries(
+        &mut self,
+        walk: &Walk<'_>,
+        table: &Table,
+        picture: &Picture,
+    ) -> Result<(), Defect> {
+        for &(slot, word) in picture.visited.iter().chain(&picture.summed) {
+            let original = match Self::MODE.decode(word) {
+                Word::Valid { pfn } => {
+                    let index = self.scratch.index(pfn);
+                    index.map_or(0, |index| self.scratch.frames[index].original)
+                }
+                _ => word,
+            };
+            let protection = (original >> 5) as u8 & 31;
+            self.check_secured_page(Self::visit(table, slot, word).page, protection)
+                .map_err(|start| Defect::Secured { space: walk.space, start: address_of(start) })?;
         }
         Ok(())
     }
@@ -278,14 +322,17 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     /// Visits the entry of a page in memory.
     #[inline]
     fn visit_page(&mut self, walk: &mut Walk<'_>, visit: &Visit<'_>) -> Result<(), Defect> {
+        let vad = self.scratch.descriptors.get(walk.descriptor);
+        let window = vad.is_some_and(|vad| vad.kind == VadKind::AddressWindow);
         match Self::MODE.decode(visit.word) {
+            Word::Valid { pfn } if window => self.visit_window(walk, visit, pfn),
             Word::Valid { pfn } => {
                 let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].mappings += 1;
                 self.check_working_set_entry(walk, visit, index, visit.page, Part::User)
             }
-            Word::Transition { pfn } => {
+            Word::Transition { pfn } if !window => {
                 let (form, usage) = (Form::Transition, FrameUse::Private);
                 let index = self.check_named(walk, visit, pfn, form, usage)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
@@ -294,6 +341,18 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             }
             _ => Err(form(walk, visit)),
         }
+    }
+
+    /// Visits the entry of a window that maps a physical page of the process, which is in no
+    /// working set and charged on its own.
+    fn visit_window(&mut self, walk: &Walk<'_>, visit: &Visit<'_>, pfn: Pfn) -> Result<(), Defect> {
+        let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::UserPhysical)?;
+        if walk.list.pages.first() != Some(&Pfn::new(self.scratch.frames[index].u1)) {
+            return Err(Defect::ForeignPage { place: place(walk.space, visit), pfn });
+        }
+        self.scratch.tallies[visit.table.frame].inside += 1;
+        self.scratch.tallies[index].mappings += 1;
+        Ok(())
     }
 
     /// Visits the entry of a page of the working-set list.

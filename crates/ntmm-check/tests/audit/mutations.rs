@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::platform::Ram;
 use ntmm::tables::EntryRef;
-use ntmm::virtual_memory::{AllocationType, Placement};
+use ntmm::vad::SecuredAccess;
+use ntmm::virtual_memory::{AllocationType, Placement, SecureMemory};
 use ntmm::{Fault, ProcessorMode, Step};
 use ntmm_check::audit::{Chain, Defect, Figure, Form, SlotOwner, audit_teardown};
-use ntmm_pte::{AccessKind, Level, PagingMode, Pfn, Slot};
+use ntmm_pte::{AccessKind, Level, Pages, PagingMode, Pfn, Protection, Slot};
 
 use crate::machine::{Machine, every_mode, page};
 use crate::sample::{Sample, UNCOMMITTED, figure, finds};
@@ -26,6 +27,8 @@ every_mode! {
     damaged_charges_are_found
     damaged_paging_files_are_found
     damaged_transfers_are_found
+    damaged_physical_pages_are_found
+    lost_access_to_secured_pages_is_found
     held_locks_are_found
     what_is_kept_is_found
 }
@@ -141,6 +144,94 @@ mod run {
             },
             |defect| matches!(defect, Defect::OriginalForm { word: 0x1880, .. }),
         );
+    }
+
+    pub fn damaged_physical_pages_are_found<M: PagingMode>() {
+        const SHARE: u64 = 1 << 32;
+        const CLAIM: u64 = 1 << 42;
+        let physical = |sample: &Sample<M>| {
+            let (window, pages) = sample.physical_pages();
+            sample.machine.check();
+            (window, pages)
+        };
+        finds::<M>(
+            |sample| sample.add(physical(sample).1[0], 2, SHARE),
+            |defect| matches!(defect, Defect::Share(count) if count.found == 3),
+        );
+        finds::<M>(
+            |sample| sample.add(physical(sample).1[2], 2, 1),
+            |defect| matches!(defect, Defect::PhysicalList { pfn: Some(_), .. }),
+        );
+        // The list ends at its first page.
+        finds::<M>(
+            |sample| {
+                physical(sample);
+                let view = sample.machine.manager.space_view(sample.space).expect("the process");
+                sample.or(Pfn::new(view.header().first_physical()), 1, 0xFFFF_FFFF);
+            },
+            |defect| matches!(defect, Defect::PhysicalList { pfn: None, .. }),
+        );
+        finds::<M>(
+            |sample| sample.or(physical(sample).1[2], 3, CLAIM),
+            |defect| matches!(defect, Defect::Claimed(_)),
+        );
+        finds::<M>(
+            |sample| sample.add(physical(sample).1[2], 3, 1),
+            |defect| matches!(defect, Defect::NotMapped { .. }),
+        );
+        // A window that maps one page twice, or a page of the program.
+        finds::<M>(
+            |sample| {
+                let (window, pages) = physical(sample);
+                let first = sample.machine.manager.page_entry(sample.space, window.base);
+                let view = sample.first(|frame| frame.pfn == pages[1]);
+                assert_ne!(first, Some(view.container));
+                sample.name_frame(view, pages[0]);
+            },
+            |defect| matches!(defect, Defect::Container { .. }),
+        );
+        finds::<M>(
+            |sample| {
+                let (_, pages) = physical(sample);
+                let view = sample.first(|frame| frame.pfn == pages[1]);
+                sample.name_frame(view, sample.private(PageLocation::Active).pfn);
+            },
+            |defect| {
+                matches!(
+                    defect,
+                    Defect::EntryFrame { form: Form::Valid, usage: FrameUse::Private, .. }
+                )
+            },
+        );
+        let sample = Sample::<M>::new();
+        physical(&sample);
+        sample.machine.delete(sample.space);
+        sample.machine.check_teardown();
+    }
+
+    pub fn lost_access_to_secured_pages_is_found<M: PagingMode>() {
+        // Page 49 is in memory, the pages from 0 on are not.
+        for (first, access) in [(49, SecuredAccess::ReadWrite), (0, SecuredAccess::Read)] {
+            finds::<M>(
+                |sample| {
+                    let (at, size) = (page(sample.region, first), Pages::ONE.to_bytes());
+                    let secure = SecureMemory::new(sample.space, at, size, access);
+                    sample.machine.run(secure).expect("secured");
+                    sample.machine.check();
+                    let entry = sample.entry(first);
+                    let word = sample.machine.manager.raw_entry(entry);
+                    if M::is_valid(word) {
+                        let frame = sample.first(|frame| frame.pfn == M::valid_pfn(word));
+                        let readonly = M::with_protection(frame.original, Protection::READONLY);
+                        let original = sample.machine.database_word(frame.pfn, 1);
+                        original.store(readonly, Ordering::Relaxed);
+                    } else {
+                        sample.poke(entry, M::with_protection(word, Protection::NO_ACCESS));
+                    }
+                },
+                |defect| matches!(defect, Defect::Secured { .. }),
+            );
+        }
     }
 
     pub fn damaged_tables_are_found<M: PagingMode>() {

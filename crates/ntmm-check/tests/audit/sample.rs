@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::inspect::FrameView;
 use ntmm::tables::EntryRef;
-use ntmm::virtual_memory::{AllocationType, FreeType, Placement, Region};
+use ntmm::virtual_memory::{
+    Allocate, AllocatePhysicalPages, AllocationType, FreeType, MapPhysicalPages, MemoryUse,
+    Placement, Region,
+};
 use ntmm::{AddressSpaceId, Engine, Fault, ProcessorMode};
 use ntmm_check::audit::{Defect, Figure};
-use ntmm_pte::{AccessKind, PagingMode, Pfn};
+use ntmm_pte::{AccessKind, Pages, PagingMode, Pfn, Protection, Va};
 
 use crate::machine::{Machine, page};
 
@@ -68,6 +71,24 @@ impl<M: PagingMode> Sample<M> {
         machine.write(space, region, 50, 50);
         machine.free(space, region, 5, 3, FreeType::Decommit);
         Self { machine, space, region }
+    }
+
+    /// A window of four pages with two physical pages of three in it.
+    pub fn physical_pages(&self) -> (Region, [Pfn; 3]) {
+        let (kind, size) = (AllocationType::Reserve, Pages::new(4).to_bytes());
+        let reserve =
+            Allocate::new(self.space, Placement::Highest, size, kind, Protection::READWRITE);
+        let window = self.machine.run(reserve.of(MemoryUse::AddressWindow)).expect("reserved");
+        let mut pages = [Pfn::new(0); 3];
+        // Pages enough have to be free.
+        self.machine.empty(self.space);
+        self.machine.push_out(self.space);
+        let granted = self.machine.run(AllocatePhysicalPages::new(self.space, &mut pages));
+        assert_eq!(granted, Ok(3));
+        let map = MapPhysicalPages::<&[Va], _>::at(self.space, window.base, &pages[..2]);
+        self.machine.run(map).expect("mapped");
+        self.machine.write(self.space, self.region, 50, 50);
+        (window, pages)
     }
 
     pub fn list(&self) -> Pfn {

@@ -1,6 +1,8 @@
 //! The Nt calls: arguments captured, handles resolved, outcomes as answers.
 
+mod physical_pages;
 mod query;
+mod set_information;
 mod transfer;
 mod write_watch;
 
@@ -21,17 +23,22 @@ use crate::value::Arguments;
 impl<M: Hardware> Windows<M> {
     pub(super) fn nt_call(&mut self, name: &str, arguments: &Arguments) -> Result<Answer, Refusal> {
         match name {
+            "NtAllocateUserPhysicalPages" => self.allocate_physical_pages(arguments),
             "NtAllocateVirtualMemory" => self.allocate(arguments),
             "NtAllocateVirtualMemoryEx" => self.allocate_extended(arguments),
             "NtClose" => self.close(arguments),
             "NtFlushVirtualMemory" => self.flush(arguments),
+            "NtFreeUserPhysicalPages" => self.free_physical_pages(arguments),
             "NtFreeVirtualMemory" => self.free(arguments),
             "NtGetWriteWatch" => self.get_write_watch(arguments),
             "NtLockVirtualMemory" => self.lock(arguments),
+            "NtMapUserPhysicalPages" => self.map_physical_pages(arguments),
+            "NtMapUserPhysicalPagesScatter" => self.scatter_physical_pages(arguments),
             "NtProtectVirtualMemory" => self.protect(arguments),
             "NtQueryVirtualMemory" => self.query(arguments),
             "NtReadVirtualMemory" => self.read(arguments),
             "NtResetWriteWatch" => self.reset_write_watch(arguments),
+            "NtSetInformationVirtualMemory" => self.set_information(arguments),
             "NtUnlockVirtualMemory" => self.unlock(arguments),
             "NtWriteVirtualMemory" => self.write(arguments),
             _ => Err(Refusal::Unknown(format!("nobody makes the call {name}"))),

@@ -38,6 +38,25 @@ pub fn optional_out(arguments: &Arguments, name: &str) -> Result<Captured<()>, R
     }
 }
 
+/// An array of numbers of a pointer's width; none for a null pointer.
+pub fn array(arguments: &Arguments, name: &str) -> Result<Captured<Option<Vec<u64>>>, Refusal> {
+    let number = |item: &Value| match item {
+        Value::Integer(number) => Ok(arguments.width.truncate(*number)),
+        other => Err(unfit(name, other)),
+    };
+    match arguments.value(name)? {
+        Value::Nothing | Value::Pointer(Pointer::Null) => Ok(Ok(None)),
+        Value::List(items) => Ok(Ok(Some(items.iter().map(number).collect::<Result<_, _>>()?))),
+        Value::Pointer(pointer) => Ok(probe(*pointer).map(|()| Some(Vec::new()))),
+        other => Err(unfit(name, other)),
+    }
+}
+
+/// An array that has to be there: a null pointer is as bad as any other.
+pub fn present<T>(array: Captured<Option<T>>) -> Captured<T> {
+    array.and_then(|array| array.ok_or(NtStatus::ACCESS_VIOLATION))
+}
+
 /// What probing a pointer gives.
 pub const fn probe(pointer: Pointer) -> Captured<()> {
     match pointer {

@@ -10,6 +10,7 @@ use ntmm_sync::level::{Token, Unlocked};
 
 use super::AddressSpaceId;
 use crate::frames::colors::Color;
+use crate::frames::entry::NO_FRAME;
 use crate::frames::take::Want;
 use crate::frames::{FrameUse, PageReservation};
 use crate::manager::Manager;
@@ -146,6 +147,7 @@ impl<P: Platform> Manager<P> {
         header.set_minimum(limits.minimum());
         header.set_maximum(limits.maximum());
         header.set_first_free(NO_ENTRY);
+        header.set_first_physical(NO_FRAME);
         header.set_next_color(random.wrapping_add(frames));
         header.set_commit(charge.keep().get());
         header.set_commit_peak(header.commit());

@@ -3,7 +3,8 @@
 //!
 //! From the first step on, faults and calls in the space fail. Then every allocation is
 //! released; with the last page of a table its table goes, so that in the end only the space's
-//! own tables and its list are left. They are flushed from every processor and given back.
+//! own tables and its list are left, and the physical pages it has allocated. They are flushed from
+//! every processor and given back.
 
 use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Vpn};
 use ntmm_sync::level::{Token, Unlocked};
@@ -16,6 +17,7 @@ use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::virtual_memory::free::Release;
+use crate::virtual_memory::physical_pages::Rest;
 use crate::virtual_memory::range::{MissingTables, Pending, RangeWalk, flush_wait};
 use crate::working_set::header::HEADER_WORDS;
 
@@ -35,8 +37,14 @@ pub struct DeleteAddressSpace {
 enum Stage {
     Start,
     NextAllocation,
-    Releasing { walk: RangeWalk, pending: Pending, release: Release },
+    Releasing {
+        walk: RangeWalk,
+        pending: Pending,
+        release: Release,
+    },
     Flushing(FlushTicket),
+    /// No processor reaches the space any more. Its physical pages go, then what is left of it.
+    ReturningPages,
     Finished,
 }
 
@@ -70,7 +78,8 @@ impl DeleteAddressSpace {
 
     fn next_allocation<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {
         let mut entry = manager.enter();
-        let set = manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
+        let mut set =
+            manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
             Some(vad) => Stage::Releasing {
                 walk: RangeWalk::new(vad.start, vad.end),
@@ -78,6 +87,7 @@ impl DeleteAddressSpace {
                 release: Release::new(vad, vad.end),
             },
             None => {
+                set.drop_secured_ranges();
                 Stage::Flushing(manager.platform().flush(FlushScope::Space { space: self.space }))
             }
         };
@@ -109,9 +119,18 @@ impl DeleteAddressSpace {
                 if !manager.platform().acknowledged(*ticket) {
                     return Err(flush_wait(*ticket).into());
                 }
+                self.stage = Stage::ReturningPages;
+            }
+            Stage::ReturningPages => {
                 let mut entry = manager.enter();
-                manager.free_space(entry.token(), self.space);
-                self.stage = Stage::Finished;
+                let rest = manager
+                    .lock_space(entry.token(), self.space)
+                    .ok_or(NtStatus::INVALID_HANDLE)?
+                    .free_physical_pages();
+                if rest == Rest::None {
+                    manager.free_space(entry.token(), self.space);
+                    self.stage = Stage::Finished;
+                }
             }
             Stage::Finished => {}
         }

@@ -22,6 +22,7 @@
 //! | 3 | 0-31 | containing frame | F | u4.PteFrame |
 //! | 3 | 32-41 | slot in the containing frame | F | PteAddress |
 //! | 3 | 42-52 | used entries (page tables) | W | UsedPageTableEntries |
+//! | 3 | 42 | claimed by a call (physical pages of a process) | W | |
 //!
 //! Which fields mean something in which state (spec 3.12):
 //!
@@ -33,6 +34,7 @@
 //! | being read | transfer | 0 | 1 | page-file form | its entry (transition form) |
 //! | being written | working-set index if active | share | 1 + share | page-file form with the new slot | its entry |
 //! | in-page error | status | 0 | 1 | page-file form | its entry (transition form) |
+//! | physical page of a process | first frame of its owner's list | 1, 2 when mapped | 1 | links of the owner's pages (W) | its entry (valid), or [`NOWHERE`] |
 
 use ntmm_pte::{Pfn, Slot};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
@@ -146,6 +148,8 @@ pub enum FrameUse {
     PagingFileBitmap = 7,
     /// No memory of the manager behind this entry: there is none, or the host has it.
     Absent = 8,
+    /// A physical page that a process allocated by itself (AweAllocation).
+    UserPhysical = 9,
 }
 
 impl FrameUse {
@@ -159,6 +163,7 @@ impl FrameUse {
             5 => Self::VadNode,
             6 => Self::Manager,
             7 => Self::PagingFileBitmap,
+            9 => Self::UserPhysical,
             _ => Self::Absent,
         }
     }
@@ -274,6 +279,9 @@ impl FrameState {
 
 /// No frame: the end of a list.
 pub(crate) const NO_FRAME: u32 = u32::MAX;
+
+/// The container of a physical page of a process that is not mapped.
+pub const NOWHERE: Pfn = Pfn::new(NO_FRAME);
 
 /// An entry of the PFN database, where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -413,6 +421,26 @@ impl<'a> PfnEntry<'a> {
             .store(u64::from(table.get()) | (u64::from(slot.get()) << 32), Ordering::Release);
     }
 
+    /// Whether a call that is under way has named this physical page of a process. Tag W.
+    #[inline]
+    #[must_use]
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.used_entries() != 0
+    }
+
+    /// Claims a physical page of a process for a call. Tag W; the page's next container takes the
+    /// claim back.
+    #[inline]
+    pub(crate) fn claim(&self) {
+        self.set_used_entries(1);
+    }
+
+    /// Takes a claim back. Tag W.
+    #[inline]
+    pub(crate) fn disclaim(&self) {
+        self.set_used_entries(0);
+    }
+
     /// Nonzero entries of a page table (UsedPageTableEntries). Tag W.
     #[inline]
     #[must_use]
@@ -433,7 +461,7 @@ impl<'a> PfnEntry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Links {
-    /// The colour lists, in the place of the original entry.
+    /// The colour lists, and the physical pages of a process: in the place of the original entry.
     Color = 1,
     /// The global lists, in u1 and u2.
     Global = 2,

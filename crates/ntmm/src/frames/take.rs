@@ -59,6 +59,36 @@ impl<P: Platform> Manager<P> {
             }
             self.platform().relax();
         };
+        self.begin_taken(token, reservation, (pfn, entry, state), want, usage)
+    }
+
+    /// As [`take_frame`](Self::take_frame), but zeroed and off the zeroed or free list only: no
+    /// page leaves memory for it. None when both lists are empty or busy.
+    pub(crate) fn take_unused_frame<
+        'm,
+        't,
+        L: Level + Outside<level::Frame> + Outside<level::List>,
+    >(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+        reservation: &mut PageReservation<'_, P>,
+        color: Color,
+        usage: FrameUse,
+    ) -> Option<FrameGuard<'m, 't, P>> {
+        let head = self.unlink_unused(token, Want::Zeroed, color)?;
+        Some(self.begin_taken(token, reservation, head, Want::Zeroed, usage))
+    }
+
+    /// Begins the new life of a frame that has been unlinked from its list.
+    #[inline]
+    fn begin_taken<'m, 't, L: Level + Outside<level::Frame>>(
+        &'m self,
+        token: &'t mut Token<'_, L>,
+        reservation: &mut PageReservation<'_, P>,
+        (pfn, entry, state): Head<'m>,
+        want: Want,
+        usage: FrameUse,
+    ) -> FrameGuard<'m, 't, P> {
         reservation.consume();
         let mut frame = FrameGuard::adopt(self, pfn, entry, state, token.descend());
         let contents = match frame.location() {

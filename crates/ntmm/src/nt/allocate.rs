@@ -6,7 +6,7 @@ use ntmm_pte::{ALLOCATION_GRANULARITY, Bytes, Level, PagingMode, Protection, Va}
 
 use super::constants::{
     MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_REPLACE_PLACEHOLDER, MEM_RESERVE,
-    MEM_RESERVE_PLACEHOLDER, MEM_RESET, MEM_TOP_DOWN, MEM_WRITE_WATCH,
+    MEM_RESERVE_PLACEHOLDER, MEM_RESET, MEM_RESET_UNDO, MEM_TOP_DOWN, MEM_WRITE_WATCH,
 };
 use super::profile::{NullPage, Placeholders};
 use super::requirements::{ExtendedParameter, Requirements, Wishes, requirements_of};
@@ -94,7 +94,10 @@ struct Request {
 const OF_PLACEHOLDERS: u32 = MEM_RESERVE_PLACEHOLDER | MEM_REPLACE_PLACEHOLDER;
 
 /// The types one of which must be given.
-const MAIN_TYPES: u32 = MEM_COMMIT | MEM_RESERVE | MEM_RESET;
+const MAIN_TYPES: u32 = MEM_COMMIT | MEM_RESERVE | OF_CONTENTS;
+
+/// The types that are about what pages hold, and stand alone.
+const OF_CONTENTS: u32 = MEM_RESET | MEM_RESET_UNDO;
 
 impl Request {
     const fn has(&self, bits: u32) -> bool {
@@ -141,7 +144,7 @@ impl Request {
 
     /// Whether address space is to be reserved: always, when the manager chooses it.
     fn reserves(&self, base: u64) -> bool {
-        self.has(MEM_RESERVE) || (base == 0 && !self.has(MEM_RESET))
+        self.has(MEM_RESERVE) || (base == 0 && !self.has(OF_CONTENTS))
     }
 
     /// Where it goes.
@@ -180,7 +183,7 @@ impl Request {
 
 /// Rows 2 to 7 of 3.1.
 const fn check_type(kind: u32, known: u32) -> Result<(), NtStatus> {
-    let wrong_reset = kind & MEM_RESET != 0 && kind != MEM_RESET;
+    let wrong_reset = kind & OF_CONTENTS != 0 && kind != MEM_RESET && kind != MEM_RESET_UNDO;
     let wrong_large = kind & MEM_LARGE_PAGES != 0
         && (kind & MEM_COMMIT == 0 || kind & (MEM_PHYSICAL | MEM_WRITE_WATCH) != 0);
     let wrong_watch = kind & MEM_WRITE_WATCH != 0 && kind & MEM_RESERVE == 0;
@@ -227,6 +230,9 @@ fn check<M: PagingMode>(
     }
     if request.has(MEM_RESET) {
         return Ok(Call::Reset(Reset::new(space, from, bytes)));
+    }
+    if request.has(MEM_RESET_UNDO) {
+        return Ok(Call::Reset(Reset::undoing(space, from, bytes)));
     }
     let kind = match (request.has(MEM_COMMIT), request.reserves(base)) {
         (true, true) => AllocationType::ReserveAndCommit,

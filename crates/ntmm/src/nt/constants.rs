@@ -28,6 +28,8 @@ pub const MEM_WRITE_WATCH: u32 = 0x20_0000;
 pub const MEM_PHYSICAL: u32 = 0x40_0000;
 /// MEM_IMAGE, a type of memory.
 pub const MEM_IMAGE: u32 = 0x100_0000;
+/// MEM_RESET_UNDO, of allocate calls.
+pub const MEM_RESET_UNDO: u32 = 0x100_0000;
 /// MEM_LARGE_PAGES.
 pub const MEM_LARGE_PAGES: u32 = 0x2000_0000;
 /// MEM_COALESCE_PLACEHOLDERS, of free calls.

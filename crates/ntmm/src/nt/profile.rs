@@ -6,8 +6,8 @@
 use core::fmt;
 
 use super::constants::{
-    MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_RESERVE, MEM_RESET, MEM_TOP_DOWN,
-    MEM_WRITE_WATCH,
+    MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_RESERVE, MEM_RESET, MEM_RESET_UNDO,
+    MEM_TOP_DOWN, MEM_WRITE_WATCH,
 };
 use super::target::ProcessAccess;
 use crate::status::NtStatus;
@@ -72,6 +72,8 @@ pub struct Behaviour {
     /// Whether there are placeholders, which the extended calls and the free types are for
     /// (3.6, 4.1 row 1, 4.3).
     pub placeholders: Placeholders,
+    /// Whether memory can be prefetched, for which there is a call (20).
+    pub prefetching: Prefetching,
     /// The size written back when a whole allocation is decommitted (4.2).
     pub whole_decommit: WholeDecommit,
     /// The answer to a write-copy protection for private memory (5.1 row 10).
@@ -107,6 +109,15 @@ pub enum Placeholders {
     /// Their bits are unknown.
     Unknown,
     /// They do.
+    Known,
+}
+
+/// Whether there is a call that prefetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetching {
+    /// There is none.
+    Unknown,
+    /// There is.
     Known,
 }
 
@@ -178,6 +189,7 @@ const LEGACY: Behaviour = Behaviour {
     allocation_types: LEGACY_TYPES,
     misplaced_placeholder: NtStatus::INVALID_PARAMETER_5,
     placeholders: Placeholders::Unknown,
+    prefetching: Prefetching::Unknown,
     whole_decommit: WholeDecommit::FullSize,
     private_write_copy: NtStatus::INVALID_PARAMETER_4,
     old_protection: OldProtection::Unchanged,
@@ -192,9 +204,10 @@ const LEGACY: Behaviour = Behaviour {
 const MODERN: Behaviour = Behaviour {
     null_page: NullPage::Refused,
     twenty_one_zero_bits: Some(NtStatus::INVALID_PARAMETER),
-    allocation_types: LEGACY_TYPES,
+    allocation_types: LEGACY_TYPES | MEM_RESET_UNDO,
     misplaced_placeholder: NtStatus::INVALID_PARAMETER,
     placeholders: Placeholders::Known,
+    prefetching: Prefetching::Known,
     whole_decommit: WholeDecommit::Zero,
     private_write_copy: NtStatus::INVALID_PAGE_PROTECTION,
     old_protection: OldProtection::NoAccess,

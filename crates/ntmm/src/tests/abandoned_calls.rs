@@ -2,11 +2,16 @@
 //! once: nothing is left held, charges add up, and other operations go on.
 
 use ntmm_pte::{AccessKind, Level, PagingMode, Pfn, Protection, Va};
+use std::cell::RefCell;
 use std::vec::Vec;
 
 use super::host::{Host, page_at, table_of};
 use super::machine::Machine;
-use crate::virtual_memory::{Allocate, AllocationType, Free, FreeType, Placement, Protect, Query};
+use crate::vad::SecuredAccess;
+use crate::virtual_memory::{
+    Allocate, AllocatePhysicalPages, AllocationType, Free, FreePhysicalPages, FreeType,
+    MapPhysicalPages, MemoryUse, Placement, Protect, Query, SecureMemory,
+};
 use crate::working_set::limits::EmptyWorkingSet;
 use crate::{
     AddressSpaceId, DeleteAddressSpace, Fault, NtStatus, Operation, ProcessorMode, Step, WaitKey,
@@ -32,7 +37,7 @@ struct Stage<M: PagingMode> {
     space: AddressSpaceId,
     /// Sixteen committed pages, half of them on either side of a table's end.
     range: Va,
-    hoard: Vec<Pfn>,
+    hoard: RefCell<Vec<Pfn>>,
 }
 
 impl<M: PagingMode> Stage<M> {
@@ -58,7 +63,39 @@ impl<M: PagingMode> Stage<M> {
         }
         host.audit_at_rest();
         host.machine().hold_flushes.set(true);
-        Self { host, space, range, hoard }
+        Self { host, space, range, hoard: RefCell::new(hoard) }
+    }
+
+    /// Does something while there are frames enough and flushes are quick.
+    fn at_ease<T>(&self, action: impl FnOnce(&Host<M>) -> T) -> T {
+        let held = self.host.machine().hold_flushes.replace(false);
+        self.host.machine().acknowledge();
+        let mut hoard = self.hoard.borrow_mut();
+        let short = !hoard.is_empty();
+        if short {
+            self.host.give_back(&hoard.split_off(8));
+        }
+        let outcome = action(&self.host);
+        if short {
+            hoard.extend(self.host.hoard(0));
+        }
+        self.host.machine().hold_flushes.set(held);
+        outcome
+    }
+
+    /// A window on both sides of a table's end, and eight physical pages.
+    fn window(&self) -> (Va, Vec<Pfn>) {
+        self.at_ease(|host| {
+            let boundary = 18 * M::span(Level::Directory).get();
+            let (at, kind) = (Va::new(boundary - 0x1_0000), AllocationType::Reserve);
+            let place = Placement::At(at);
+            let reserve = Allocate::new(self.space, place, bytes(32), kind, Protection::READWRITE);
+            host.run(reserve.of(MemoryUse::AddressWindow)).expect("reserved");
+            let mut frames = [Pfn::new(0); 8];
+            let granted = host.run(AllocatePhysicalPages::new(self.space, &mut frames));
+            assert_eq!(granted, Ok(8));
+            (page_at(at, 8), frames.to_vec())
+        })
     }
 
     /// What an operation waits for happens, and no more than that.
@@ -67,7 +104,7 @@ impl<M: PagingMode> Stage<M> {
             WaitKey::InPage(_) => assert!(self.host.complete_next()),
             WaitKey::Flush(_) => self.host.machine().acknowledge(),
             _ => {
-                let pfn = self.hoard.pop();
+                let pfn = self.hoard.get_mut().pop();
                 self.host.give_back(pfn.as_slice());
                 self.host.settle();
             }
@@ -75,11 +112,11 @@ impl<M: PagingMode> Stage<M> {
     }
 
     /// Everything still works and nothing was lost.
-    fn check(mut self, gone: bool) {
+    fn check(self, gone: bool) {
         let host = &self.host;
         host.machine().hold_flushes.set(false);
         host.machine().acknowledge();
-        host.give_back(&core::mem::take(&mut self.hoard));
+        host.give_back(&self.hoard.take());
         host.settle();
         host.audit_at_rest();
         if !gone {
@@ -255,6 +292,46 @@ in_every_mode! {
         torment::<M, _>(|stage| EmptyWorkingSet::new(stage.space), false);
     }
 
+    fn mapping_physical_pages<M>() {
+        torment::<M, _>(
+            |stage| {
+                let (window, mut frames) = stage.window();
+                let start = page_at(window, 4);
+                // Four pages are in front of the table's end already.
+                let map = MapPhysicalPages::<&[Va], _>::at(stage.space, start, &frames[..4]);
+                stage.at_ease(|host| host.run(map)).expect("mapped");
+                frames.reverse();
+                let frames: &[Pfn] = frames.leak();
+                MapPhysicalPages::<&[Va], _>::at(stage.space, start, frames)
+            },
+            false,
+        );
+    }
+
+    fn securing<M>() {
+        torment::<M, _>(
+            |stage| {
+                let access = SecuredAccess::ReadWrite;
+                let rest = page_at(stage.range, 1);
+                SecureMemory::new(stage.space, rest, bytes(PAGES - 1), access)
+            },
+            false,
+        );
+    }
+
+    fn freeing_physical_pages<M>() {
+        torment::<M, _>(
+            |stage| {
+                let (window, frames) = stage.window();
+                let frames: &[Pfn] = frames.leak();
+                let map = MapPhysicalPages::<&[Va], _>::at(stage.space, window, frames);
+                stage.at_ease(|host| host.run(map)).expect("mapped");
+                FreePhysicalPages::new(stage.space, frames)
+            },
+            false,
+        );
+    }
+
     fn deletion<M>() {
         for scene in SCENES {
             for steps in 0.. {
@@ -277,7 +354,7 @@ in_every_mode! {
                 stage.host.audit();
                 stage.host.machine().hold_flushes.set(false);
                 stage.host.machine().acknowledge();
-                stage.host.give_back(&stage.hoard);
+                stage.host.give_back(&stage.hoard.take());
                 stage.host.settle();
                 if !finished {
                     stage.host.delete(stage.space);

@@ -7,13 +7,14 @@ use std::vec::Vec;
 use ntmm_pte::{Level, PagingFileNumber, PagingMode, Pfn, PteState, Slot};
 
 use super::host::Host;
-use super::machine::Contents;
+use super::machine::{Contents, Machine};
 use crate::AddressSpaceId;
-use crate::frames::entry::FrameFlags;
+use crate::frames::entry::{FrameFlags, NOWHERE};
 use crate::frames::{FrameUse, PageLocation};
-use crate::inspect::FrameView;
+use crate::inspect::{FrameView, SpaceView};
 use crate::platform::Irql;
 use crate::tables::EntryRef;
+use crate::vad::Secured;
 use crate::working_set::header::HEADER_WORDS;
 
 /// The root, the tables and directories down to hyperspace, and the first page of the list.
@@ -195,6 +196,14 @@ impl<M: PagingMode> Host<M> {
             FrameUse::VadNode | FrameUse::Manager | FrameUse::PagingFileBitmap => {
                 assert_eq!((view.share, view.references), (1, 1), "{view:?}");
             }
+            FrameUse::UserPhysical if view.flags.contains(FrameFlags::DELETED) => {
+                assert_eq!((view.share, mappings), (0, 0), "{view:?} waits for a flush");
+            }
+            FrameUse::UserPhysical => {
+                assert_eq!((view.share, view.references), (1 + mappings, 1), "{view:?}");
+                assert_eq!(view.container.table == NOWHERE, mappings == 0, "{view:?}");
+                assert!(mappings <= 1, "{view:?} is mapped once");
+            }
             FrameUse::None | FrameUse::Absent => assert_eq!(mappings, 0, "{view:?}"),
         }
         // A table that was read but not used yet does not know its count.
@@ -278,6 +287,10 @@ impl<M: PagingMode> Host<M> {
                 }
                 assert_eq!(view.container, entry, "{va_of:?} maps {view:?}");
                 match level.down() {
+                    // A page of a window is in no working set.
+                    None if view.usage == FrameUse::UserPhysical => {
+                        assert!(M::is_user(va_of), "{va_of:?} maps {view:?}");
+                    }
                     None => {
                         findings.resident.insert(va_of.vpn().get());
                         assert!(
@@ -367,6 +380,30 @@ impl<M: PagingMode> Host<M> {
         assert_eq!(pages.len(), findings.resident.len() + tables.count());
     }
 
+    /// A secured range lies in one descriptor, which knows how many it has.
+    fn audit_secured_ranges(&self, space: &SpaceView<'_, Machine<M>>) {
+        let mut ranges = Vec::new();
+        space.for_each_secured_range(|range| ranges.push(range));
+        if space.is_being_deleted() {
+            return;
+        }
+        let mut housed = 0;
+        space.for_each_vad(|vad| {
+            let inside = ranges.iter().filter(|range| vad.start <= range.start);
+            let secured = match inside.filter(|range| range.end <= vad.end).count() {
+                0 => Secured::No,
+                1 => Secured::One,
+                _ => Secured::Multiple,
+            };
+            assert_eq!(vad.attributes.secured, secured, "{vad:?}");
+            housed += ranges
+                .iter()
+                .filter(|range| vad.start <= range.start && range.end <= vad.end)
+                .count();
+        });
+        assert_eq!(housed, ranges.len(), "ranges of {:?}", space.space());
+    }
+
     fn audit_commitment(&self) {
         let mut committed = 0;
         for space in self.manager.spaces() {
@@ -390,8 +427,23 @@ impl<M: PagingMode> Host<M> {
             });
             own += spans.len() as u64;
             space.for_each_vad_node(|_| own += 1);
+            self.audit_secured_ranges(&space);
             assert!(space.check_vads().is_ok());
             assert_eq!(header.commit(), own, "charges of {:?}", space.space());
+            let mut pages = 0;
+            space.for_each_physical_page(|pfn| {
+                let view = self.view(pfn);
+                assert_eq!(view.usage, FrameUse::UserPhysical, "{view:?}");
+                assert_eq!(Pfn::new(view.u1), space.list(), "{view:?} names its owner");
+                pages += 1;
+            });
+            assert_eq!(pages, header.physical_pages(), "pages of {:?}", space.space());
+            let of_all = self.manager.frame_views().filter(|view| {
+                view.usage == FrameUse::UserPhysical && Pfn::new(view.u1) == space.list()
+            });
+            let alive = of_all.filter(|view| !view.flags.contains(FrameFlags::DELETED));
+            assert_eq!(alive.count() as u32, pages, "pages of {:?}", space.space());
+            committed += u64::from(pages);
             assert_eq!(header.virtual_size(), bytes, "size of {:?}", space.space());
             assert!(header.commit_peak() >= header.commit());
             committed += own;

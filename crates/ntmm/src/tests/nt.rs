@@ -6,9 +6,11 @@ mod allocate;
 mod free;
 mod handles;
 mod lock;
+mod physical_pages;
 mod placeholders;
 mod protect;
 mod query;
+mod set_information;
 mod transfer;
 mod write_watch;
 

@@ -57,7 +57,7 @@ pub use gap::GapRequest;
 pub use insert::InsertError;
 pub use node::NodeHeader;
 pub use record::{
-    Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind, VadRecord,
+    Commitment, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind, VadRecord,
 };
 pub use remove::ResizeError;
 

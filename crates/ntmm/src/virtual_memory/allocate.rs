@@ -16,7 +16,9 @@ use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::vad::tree::GapRequest;
-use crate::vad::{Commitment, Placeholder, ProtectionChange, Vad, VadAttributes, VadKind};
+use crate::vad::{
+    Commitment, Placeholder, ProtectionChange, Secured, SecuredChange, Vad, VadAttributes, VadKind,
+};
 use crate::working_set::WorkingSetGuard;
 
 /// What is to be done with the range.
@@ -230,6 +232,7 @@ impl Allocate {
         let inside = |vad: &Vad| vad.end >= end;
         let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
         self.check_commit(&vad)?;
+        set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         let walk = RangeWalk::new(start, end);
         self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
         Ok(None)
@@ -280,6 +283,7 @@ impl Allocate {
             },
             protection_change: ProtectionChange::Allowed,
             placeholder,
+            secured: Secured::No,
             commit_charge: committed,
         }
     }
@@ -413,9 +417,12 @@ impl<P: Platform> Visitor<P> for CountCommitment {
     }
 }
 
-/// Whether the page of an entry of `vad` that holds `word` is committed.
+/// Whether the page of an entry of `vad` that holds `word` is committed. Physical pages of a
+/// process are charged on their own, and their windows only reserve addresses.
 pub(crate) fn is_committed<P: Platform>(vad: &Vad, word: u64) -> bool {
-    if word == 0 {
+    if vad.attributes.kind == VadKind::AddressWindow {
+        false
+    } else if word == 0 {
         vad.attributes.commitment == Commitment::Committed
     } else {
         P::Paging::is_valid(word) || !P::Paging::software_protection(word).is_decommitted()

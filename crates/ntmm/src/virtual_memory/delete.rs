@@ -4,8 +4,8 @@ use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Va};
 
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
-use crate::frames::PageLocation;
 use crate::frames::entry::FrameFlags;
+use crate::frames::{FrameUse, PageLocation};
 use crate::platform::Platform;
 use crate::tables::{EntryRef, Walk};
 use crate::working_set::WorkingSetGuard;
@@ -65,6 +65,12 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         new: u64,
     ) -> Result<Held, Blocked> {
         if P::Paging::is_valid(word) {
+            let usage = self.manager().entry(P::Paging::valid_pfn(word)).state().usage();
+            if usage == FrameUse::UserPhysical {
+                self.unmap_physical(entry, new);
+                batch.push_page(va);
+                return Ok(Held::Nothing);
+            }
             self.clear_valid(batch, entry, va, word, new);
             return Ok(Held::Page);
         }

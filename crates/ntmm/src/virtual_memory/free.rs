@@ -18,7 +18,7 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::vad::{Commitment, Vad, VadAttributes, VadKind};
+use crate::vad::{Commitment, SecuredChange, Vad, VadAttributes, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// How memory is freed.
@@ -71,6 +71,7 @@ impl Free {
     fn start<P: Platform>(&mut self, set: &WorkingSetGuard<'_, '_, P>) -> Result<(), NtStatus> {
         let (start, end) = self.range::<P::Paging>()?;
         let (vad, end) = check(set.find_vad(start), (start, end), self.size, self.kind)?;
+        set.check_secured(&vad, start, end, SecuredChange::Deletion)?;
         self.stage = match start.checked_sub(Pages::new(1)) {
             Some(front_end) if self.kind == FreeType::Release && start > vad.start => {
                 let walk = RangeWalk::new(vad.start, front_end);
@@ -276,6 +277,10 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             }
         }
         self.set_vads(&tree, nodes);
+        if self.has_secured_ranges() {
+            self.recount_secured(vad.start);
+            self.recount_secured(start);
+        }
         match outcome {
             Ok(()) => Ok(rest),
             Err(_) => self.manager().corrupt_entry(P::Paging::va_of_vpn(start)),

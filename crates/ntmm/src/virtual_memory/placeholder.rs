@@ -21,7 +21,7 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::vad::{Commitment, Placeholder, Vad, VadAttributes, VadKind};
+use crate::vad::{Commitment, Placeholder, SecuredChange, Vad, VadAttributes, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// How placeholders change.
@@ -107,6 +107,7 @@ impl ChangePlaceholder {
             }
             (_, Placeholder::Empty) if end <= vad.end && !whole => Ok(Stage::Cutting),
             (_, Placeholder::Replaced) if whole => {
+                set.check_secured(&vad, start, end, SecuredChange::Deletion)?;
                 Ok(Stage::Decommitting { walk: RangeWalk::new(start, end), vad })
             }
             _ => Err(NtStatus::CONFLICTING_ADDRESSES),

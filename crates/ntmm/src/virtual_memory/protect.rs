@@ -13,7 +13,7 @@ use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
-use crate::vad::{Commitment, ProtectionChange, Vad, VadKind};
+use crate::vad::{Commitment, ProtectionChange, SecuredChange, Vad, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// The protection call.
@@ -102,9 +102,11 @@ impl Protect {
                 && vad.attributes.kind != VadKind::PhysicalMapping
         };
         let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
-        if vad.attributes.protection_change == ProtectionChange::Refused {
+        let same = self.protection == vad.attributes.protection;
+        if vad.attributes.protection_change == ProtectionChange::Refused && !same {
             return Err(NtStatus::INVALID_PAGE_PROTECTION);
         }
+        set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         if self.protection.is_write_copy() {
             return Err(self.write_copy);
         }

@@ -49,6 +49,13 @@ impl Pending {
         Self { flush: None, holds: Holds::new() }
     }
 
+    /// Remembers a flush that has to be acknowledged before the operation goes on, and says what
+    /// to wait for.
+    pub(crate) const fn await_flush(&mut self, ticket: FlushTicket) -> Wait {
+        self.flush = Some(ticket);
+        flush_wait(ticket)
+    }
+
     /// Looks whether what was waited for has happened.
     #[inline]
     pub(crate) fn check<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Pause> {

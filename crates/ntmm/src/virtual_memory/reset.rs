@@ -4,6 +4,10 @@
 //! hold may be forgotten. Here it is, at once: a page that is in memory or in a paging file
 //! becomes one that was never touched, so that the modified-page writer never writes it and its
 //! slot is free. A locked page stays what it is, since it may not leave memory.
+//!
+//! A reset can be undone (MEM_RESET_UNDO): that succeeds when every committed page of the range
+//! still holds something, or again. A page that has never been touched counts as one whose
+//! contents are lost, for nothing tells the two apart.
 
 use ntmm_pte::{Bytes, PagingMode, PteWord, Va, Vpn};
 
@@ -29,6 +33,7 @@ pub struct Reset {
     call: Call,
     base: Va,
     size: Bytes,
+    direction: Direction,
     walk: Option<(RangeWalk, Vad)>,
 }
 
@@ -38,12 +43,27 @@ impl Reset {
     /// Raises [`NtStatus::CONFLICTING_ADDRESSES`] unless they lie in one allocation of private
     /// memory or in one view.
     pub const fn new(space: AddressSpaceId, base: Va, size: Bytes) -> Self {
-        Self { call: Call::new(space), base, size, walk: None }
+        Self { call: Call::new(space), base, size, direction: Direction::Forget, walk: None }
+    }
+
+    /// Wants back what a reset of these pages has given up.
+    ///
+    /// Raises as [`new`](Self::new) does, and [`NtStatus::UNSUCCESSFUL`] when a page has lost what
+    /// it held; nothing changes either way.
+    pub const fn undoing(space: AddressSpaceId, base: Va, size: Bytes) -> Self {
+        Self { call: Call::new(space), base, size, direction: Direction::Undo, walk: None }
     }
 
     fn range<M: PagingMode>(&self) -> Result<(Vpn, Vpn), NtStatus> {
         page_range::<M>(self.base, self.size).ok_or(NtStatus::INVALID_PARAMETER_4)
     }
+}
+
+/// What is to become of the contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forget,
+    Undo,
 }
 
 /// Whether memory of this kind can be reset; in a view that has no effect.
@@ -66,10 +86,7 @@ impl<P: Platform> Visitor<P> for Forget {
         visited: Visited,
     ) -> Result<(), Blocked> {
         let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
-        let held = P::Paging::is_valid(word)
-            || P::Paging::is_transition(word)
-            || P::Paging::is_page_file(word);
-        if !held || !is_committed::<P>(&self.vad, word) {
+        if !holds_something::<P>(word) || !is_committed::<P>(&self.vad, word) {
             return Ok(());
         }
         let va = P::Paging::va_of_vpn(page);
@@ -82,6 +99,34 @@ impl<P: Platform> Visitor<P> for Forget {
         }
         let protection = page_protection(set, &self.vad, word);
         set.delete_page(batch, (entry, word), va, Remains::Untouched(protection))
+    }
+}
+
+/// Whether the page of an entry that holds `word` has been touched and not been forgotten since.
+fn holds_something<P: Platform>(word: u64) -> bool {
+    P::Paging::is_valid(word) || P::Paging::is_transition(word) || P::Paging::is_page_file(word)
+}
+
+/// Looks for pages that have lost what they held.
+struct Survey {
+    vad: Vad,
+}
+
+impl<P: Platform> Visitor<P> for Survey {
+    fn visit(
+        &mut self,
+        _set: &mut WorkingSetGuard<'_, '_, P>,
+        _batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        let word = match visited {
+            Visited::Entry { word, .. } => word,
+            Visited::Nothing { .. } => 0,
+        };
+        if is_committed::<P>(&self.vad, word) && !holds_something::<P>(word) {
+            return Err(NtStatus::UNSUCCESSFUL.into());
+        }
+        Ok(())
     }
 }
 
@@ -112,8 +157,13 @@ impl<P: Platform> Stages<P> for Reset {
             }
         };
         if vad.attributes.kind != VadKind::View {
-            let mut forget = Forget { vad: *vad };
-            set.walk_stretch(&mut self.call.pending, walk, MissingTables::Skip, &mut forget)?;
+            let (vad, pending, missing) = (*vad, &mut self.call.pending, MissingTables::Skip);
+            match self.direction {
+                Direction::Forget => {
+                    set.walk_stretch(pending, walk, missing, &mut Forget { vad })?;
+                }
+                Direction::Undo => set.walk_stretch(pending, walk, missing, &mut Survey { vad })?,
+            }
         }
         Ok(Region::of_pages::<P::Paging>(start, end))
     }

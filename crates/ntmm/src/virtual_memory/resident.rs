@@ -8,6 +8,7 @@
 use ntmm_pte::{Level, PagingMode, Protection, PteWord, Va, Vpn};
 
 use crate::address_space::AddressSpaceId;
+use crate::frames::FrameUse;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
@@ -72,6 +73,10 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             return None;
         }
         let frame = manager.entry(P::Paging::valid_pfn(word));
+        if frame.state().usage() == FrameUse::UserPhysical {
+            let (protection, residency) = (Protection::READWRITE, Residency::Locked);
+            return Some(ResidentPage { page: va.vpn(), protection, residency });
+        }
         let locked = self.locate(va, frame.u1()).is_some_and(|index| self.entry(index).is_locked());
         Some(ResidentPage {
             page: va.vpn(),

@@ -103,6 +103,11 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
         self.header
     }
 
+    /// First frame of the working-set list, by which frames name their owner.
+    pub(crate) const fn list(&self) -> Pfn {
+        Pfn::new(self.value as u32)
+    }
+
     /// Frame of the root table.
     pub(crate) fn root(&self) -> Pfn {
         Pfn::new(self.header.root())
@@ -166,7 +171,7 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
     pub(super) fn entry_word(&self, index: u32) -> &'m AtomicU64 {
         let number = (HEADER_WORDS + index) as usize;
         let frame = match number / 512 {
-            0 => Pfn::new(self.value as u32),
+            0 => self.list(),
             page => self.manager.list_frame(self.header, page),
         };
         word(self.manager.platform().frame(frame), WordIndex::wrapping(number))

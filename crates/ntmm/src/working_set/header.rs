@@ -77,5 +77,13 @@ record! {
         hash_size, set_hash_size: u32 = 20, 0, 32;
         /// Root of the map of written pages; zero when there is none.
         write_watch, set_write_watch: u64 = 21, 0, 64;
+        /// First of the physical pages that the process has allocated; none with none of them.
+        first_physical, set_first_physical: u32 = 22, 0, 32;
+        /// Number of these pages, each of them charged to the machine.
+        physical_pages, set_physical_pages: u32 = 22, 32, 32;
+        /// First frame of the table of secured ranges, plus one; zero when there is none.
+        secured, set_secured: u64 = 23, 0, 64;
+        /// The last handle to a secured range that was given out.
+        last_secured, set_last_secured: u64 = 24, 0, 64;
     }
 }

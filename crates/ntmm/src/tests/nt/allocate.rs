@@ -250,6 +250,34 @@ in_every_mode! {
         program.host.audit_at_rest();
     }
 
+    fn a_reset_is_undone_where_nothing_was_lost<M>() {
+        const UNDO: u32 = 0x100_0000;
+        assert_eq!(Program::<M>::legacy().allocate(0x1_0000, 0, 1, UNDO, 4).0, 0xC000_00F3);
+        let program = Program::<M>::modern();
+        let base = program.memory(0x1_0000, RESERVE, 4);
+        assert_eq!(program.allocate(base, 0, 0x2000, COMMIT, 4).0, SUCCESS);
+        for page in 0..2 {
+            program.host.write(program.space, Va::new(base + page * 0x1000), 7);
+        }
+        assert_eq!(program.lock(base, 0x1000, 1).0, SUCCESS);
+        assert_eq!(program.allocate(base, 0, 0x3000, RESET, 4).0, SUCCESS);
+        // A locked page loses nothing, and a reserved one has nothing to lose.
+        let undone = program.allocate(base + 1, 0, 1, UNDO, 4);
+        assert_eq!(undone, (SUCCESS, Some((base, 0x1000))));
+        assert_eq!(program.allocate(base + 0x2000, 0, 0x1000, UNDO, 4).0, SUCCESS);
+        assert_eq!(program.host.read(program.space, Va::new(base)), 7);
+        assert_eq!(program.allocate(base, 0, 0x2000, UNDO, 4), (0xC000_0001, None));
+        program.host.write(program.space, Va::new(base + 0x1000), 8);
+        assert_eq!(program.allocate(base, 0, 0x2000, UNDO, 4).0, SUCCESS, "written again");
+        for wrong in [UNDO | COMMIT, UNDO | RESET, UNDO | RESERVE] {
+            assert_eq!(program.allocate(base, 0, 0x1000, wrong, 4).0, 0xC000_00F3);
+        }
+        assert_eq!(program.allocate(base, 0, 0x1000, UNDO, 3).0, 0xC000_0045);
+        assert_eq!(program.allocate(base + 0xF000, 0, 0x2000, UNDO, 4).0, 0xC000_0018);
+        assert_eq!(program.allocate(0, 0, 0x2000, UNDO, 4).0, 0xC000_0018);
+        program.host.audit_at_rest();
+    }
+
     fn large_pages_need_a_privilege_and_frames<M>() {
         let mut program = Program::<M>::legacy();
         let size = M::span(ntmm_pte::Level::Directory).get();

@@ -304,10 +304,10 @@ impl<'a> Leaf<'a> {
         self.open(row);
         self.set_range(row, vad.start.get(), vad.end.get());
         let record = self.record(row);
-        record.encode(&vad.attributes);
         for offset in 1..RECORD_WORDS {
             record.view().word(offset as u16).store(0, Ordering::Relaxed);
         }
+        record.encode(&vad.attributes);
     }
 
     /// What the parent keeps of this leaf, which is not empty.

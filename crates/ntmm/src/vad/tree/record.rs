@@ -1,9 +1,9 @@
 //! One virtual address descriptor: the decoded value and its record in a leaf.
 //!
-//! A record is six words. The first is NT's 64-bit flags word, bit for bit (spec 7.2); the five
-//! others are zero for private memory and belong to section views and long descriptors (control
-//! area, first and last prototype PTE, second flags word, secured ranges). The page range itself
-//! is not in the record but in the sorted columns of the leaf.
+//! A record is six words. The first is NT's 64-bit flags word and the fifth the second flags word,
+//! bit for bit (spec 7.2); the others are zero for private memory and belong to section views
+//! (control area, first and last prototype PTE). The page range itself is not in the record but in
+//! the sorted columns of the leaf, and secured ranges are in a table of the space.
 //!
 //! Records change under the locks of the tree, see [the tree](super).
 
@@ -12,6 +12,9 @@ use ntmm_sync::atomic::Ordering;
 
 /// Words of a record.
 pub(super) const RECORD_WORDS: usize = 6;
+
+/// The word that holds NT's second flags word.
+const SECOND_FLAGS: u16 = 4;
 
 /// Largest commit charge a record can hold, in pages: 51 bits.
 const COMMIT_CHARGE_MAX: u64 = (1 << 51) - 1;
@@ -33,6 +36,10 @@ ntmm_sync::record! {
         placeholder, set_placeholder: u8 = 0, 61, 2;
         /// 1: the pages belong to this address space alone.
         private_memory, set_private_memory: u8 = 0, 63, 1;
+        /// 1: one range of these pages is secured (`OneSecured`).
+        one_secured, set_one_secured: u8 = 4, 25, 1;
+        /// 1: several are (`MultipleSecured`).
+        multiple_secured, set_multiple_secured: u8 = 4, 26, 1;
     }
 }
 
@@ -134,6 +141,17 @@ pub enum Placeholder {
     Replaced,
 }
 
+/// Whether ranges of a descriptor are secured: NT's `OneSecured` and `MultipleSecured` (spec 7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Secured {
+    /// None is.
+    No,
+    /// One is.
+    One,
+    /// Several are.
+    Multiple,
+}
+
 /// Everything a descriptor says about its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VadAttributes {
@@ -147,6 +165,8 @@ pub struct VadAttributes {
     pub protection_change: ProtectionChange,
     /// Whether the range is a placeholder.
     pub placeholder: Placeholder,
+    /// Whether parts of the range are secured.
+    pub secured: Secured,
     /// Pages charged to the range; cut to 51 bits in the record.
     pub commit_charge: Pages,
 }
@@ -166,8 +186,18 @@ impl VadRecord<'_> {
     /// The attributes in the record.
     pub(super) fn decode(&self) -> VadAttributes {
         let word = self.view().word(0).load(Ordering::Relaxed);
-        let [charge, no_change, vad_type, mem_commit, protection, placeholder, private] =
-            Self::FIELDS;
+        let second = self.view().word(SECOND_FLAGS).load(Ordering::Relaxed);
+        let [
+            charge,
+            no_change,
+            vad_type,
+            mem_commit,
+            protection,
+            placeholder,
+            private,
+            one_secured,
+            multiple_secured,
+        ] = Self::FIELDS;
         VadAttributes {
             kind: VadKind::decode(vad_type.get(word) as u8, private.get(word) as u8),
             protection: Protection::from_low_bits(protection.get(word)),
@@ -183,6 +213,11 @@ impl VadRecord<'_> {
                 0 => Placeholder::Never,
                 1 => Placeholder::Empty,
                 _ => Placeholder::Replaced,
+            },
+            secured: match (one_secured.get(second), multiple_secured.get(second)) {
+                (0, 0) => Secured::No,
+                (_, 0) => Secured::One,
+                _ => Secured::Multiple,
             },
             commit_charge: Pages::new(charge.get(word)),
         }
@@ -203,7 +238,12 @@ impl VadRecord<'_> {
             Placeholder::Empty => 1,
             Placeholder::Replaced => 2,
         };
-        let [charge, no_change, vad_type, mem_commit, protection, placeholder, private] =
+        let (one, multiple) = match attributes.secured {
+            Secured::No => (0, 0),
+            Secured::One => (1, 0),
+            Secured::Multiple => (0, 1),
+        };
+        let [charge, no_change, vad_type, mem_commit, protection, placeholder, private, ..] =
             Self::FIELDS;
         let mut word = charge.set(0, attributes.commit_charge.get().min(COMMIT_CHARGE_MAX));
         word = no_change.set(word, refused);
@@ -213,5 +253,7 @@ impl VadRecord<'_> {
         word = placeholder.set(word, history);
         word = private.set(word, attributes.kind.private_memory().into());
         self.view().word(0).store(word, Ordering::Relaxed);
+        self.set_one_secured(one);
+        self.set_multiple_secured(multiple);
     }
 }

@@ -111,6 +111,7 @@ const PLAIN: VadAttributes = VadAttributes {
     commitment: Commitment::Reserved,
     protection_change: ProtectionChange::Allowed,
     placeholder: Placeholder::Never,
+    secured: Secured::No,
     commit_charge: Pages::ZERO,
 };
 
@@ -125,18 +126,22 @@ fn any_attributes() -> impl Strategy<Value = VadAttributes> {
         prop::sample::select(&[Commitment::Reserved, Commitment::Committed][..]),
         prop::sample::select(&[ProtectionChange::Allowed, ProtectionChange::Refused][..]),
         prop::sample::select(&[Placeholder::Never, Placeholder::Empty, Placeholder::Replaced][..]),
+        prop::sample::select(&[Secured::No, Secured::One, Secured::Multiple][..]),
         0_u64..1 << 51,
     )
-        .prop_map(|(kind, protection, commitment, protection_change, placeholder, charge)| {
-            VadAttributes {
-                kind,
-                protection: Protection::from_low_bits(protection),
-                commitment,
-                protection_change,
-                placeholder,
-                commit_charge: Pages::new(charge),
-            }
-        })
+        .prop_map(
+            |(kind, protection, commitment, protection_change, placeholder, secured, charge)| {
+                VadAttributes {
+                    kind,
+                    protection: Protection::from_low_bits(protection),
+                    commitment,
+                    protection_change,
+                    placeholder,
+                    secured,
+                    commit_charge: Pages::new(charge),
+                }
+            },
+        )
 }
 
 /// What the tree must hold: last page and attributes by first page.
