@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::model::numbers::{
+    COALESCE_PLACEHOLDERS, DECOMMIT, PRESERVE_PLACEHOLDER, REPLACE_PLACEHOLDER, RESERVE,
+    RESERVE_PLACEHOLDER, RESET,
+};
+
 /// What a process handle is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handle {
@@ -138,6 +143,55 @@ pub enum Call {
         /// How.
         how: Touch,
     },
+}
+
+/// What calls are counted as.
+pub const GROUPS: [&str; 16] = [
+    "reserve",
+    "commit",
+    "reset",
+    "make placeholder",
+    "replace placeholder",
+    "decommit",
+    "release",
+    "preserve placeholder",
+    "coalesce placeholders",
+    "protect",
+    "query",
+    "query region",
+    "get write watch",
+    "reset write watch",
+    "read",
+    "write",
+];
+
+impl Call {
+    /// Which of the [`GROUPS`] it is counted among.
+    #[must_use]
+    pub const fn group(&self) -> usize {
+        match *self {
+            Self::Allocate { kind, .. } | Self::AllocateExtended { kind, .. } => match kind {
+                _ if kind & RESERVE_PLACEHOLDER != 0 => 3,
+                _ if kind & REPLACE_PLACEHOLDER != 0 => 4,
+                _ if kind & RESET != 0 => 2,
+                _ if kind & RESERVE != 0 => 0,
+                _ => 1,
+            },
+            Self::Free { kind, .. } => match kind {
+                _ if kind & DECOMMIT != 0 => 5,
+                _ if kind & PRESERVE_PLACEHOLDER != 0 => 7,
+                _ if kind & COALESCE_PLACEHOLDERS != 0 => 8,
+                _ => 6,
+            },
+            Self::Protect { .. } => 9,
+            Self::Query { .. } => 10,
+            Self::QueryRegion { .. } => 11,
+            Self::GetWriteWatch { .. } => 12,
+            Self::ResetWriteWatch { .. } => 13,
+            Self::Touch { how: Touch::Read, .. } => 14,
+            Self::Touch { how: Touch::Write, .. } => 15,
+        }
+    }
 }
 
 /// What MemoryBasicInformation says.

@@ -92,7 +92,7 @@ impl Outcome {
     /// Calls a second.
     #[must_use]
     pub fn calls_per_second(&self) -> f64 {
-        self.counts.calls as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        self.counts.calls() as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 }
 
@@ -226,14 +226,14 @@ impl Check {
         outcome.elapsed = self.began.elapsed();
         outcome.last_seed = outcome.last_seed.max(seed);
         match result {
-            Ok(counts) => outcome.counts.add(counts),
+            Ok(counts) => outcome.counts.add(&counts),
             Err((calls, disagreement)) if outcome.failure.is_none() => {
                 outcome.failure = Some(FailedRun { seed, rules, calls, disagreement });
             }
             Err(_) => {}
         }
         let late = time.is_some_and(|time| outcome.elapsed >= time);
-        let made = most.is_some_and(|most| outcome.counts.calls >= most);
+        let made = most.is_some_and(|most| outcome.counts.calls() >= most);
         if late || made || outcome.failure.is_some() {
             self.enough.store(true, Ordering::Relaxed);
         }

@@ -6,8 +6,8 @@
 //! pages, what is missing to an edge, or an end of the integers.
 
 use crate::call::{Call, Handle, Pointer, Requirements, Touch};
-use crate::model::Model;
 use crate::model::numbers::*;
+use crate::model::{Model, Replaced};
 use crate::random::Random;
 use crate::rules::{Rules, Version};
 
@@ -57,8 +57,8 @@ impl Generator {
                 self.allocate_extended(handle, model)
             }
             28..=52 => {
-                let (base, size) = self.range(model);
                 let kind = self.free_type();
+                let (base, size) = self.free_range(kind, model);
                 Call::Free { handle, base: self.pointer(base), size: self.pointer(size), kind }
             }
             53..=69 => {
@@ -121,7 +121,7 @@ impl Generator {
             _ => (self.allocation_type(), self.protection()),
         };
         let (mut base, size) = if kind & REPLACE_PLACEHOLDER != 0 {
-            self.range(model)
+            self.placeholder(Replaced::No, model).unwrap_or_else(|| self.range(model))
         } else {
             self.allocation_range(kind, model)
         };
@@ -229,7 +229,7 @@ impl Generator {
             0 => self.random.pick(&ODD),
             1..=6 => RELEASE,
             7..=10 => DECOMMIT,
-            11..=14 => PRESERVE,
+            11..=13 => PRESERVE,
             _ => COALESCE,
         }
     }
@@ -335,6 +335,48 @@ impl Generator {
             3 => pages * PAGE - 1,
             4 => pages * PAGE + 1,
             _ => pages * PAGE,
+        }
+    }
+
+    /// All of a placeholder, or none now and then.
+    fn placeholder(&mut self, replaced: Replaced, model: &Model) -> Option<(u64, u64)> {
+        let near = self.page(model);
+        let found = model.nearest_placeholder(near, replaced);
+        let (first, last) = found.filter(|_| !self.random.one_in(3))?;
+        Some((first * PAGE, (last + 1 - first) * PAGE))
+    }
+
+    /// A range to free in this way.
+    fn free_range(&mut self, kind: u32, model: &Model) -> (u64, u64) {
+        const PRESERVE: u32 = RELEASE | PRESERVE_PLACEHOLDER;
+        const COALESCE: u32 = RELEASE | COALESCE_PLACEHOLDERS;
+        let replaced = match kind {
+            PRESERVE if self.random.one_in(3) => Replaced::Yes,
+            PRESERVE | COALESCE => Replaced::No,
+            _ => return self.range(model),
+        };
+        let Some((base, size)) = self.placeholder(replaced, model) else {
+            return self.range(model);
+        };
+        let pages = size / PAGE;
+        match (kind, replaced) {
+            (PRESERVE, Replaced::No) => {
+                let first = self.random.below(pages);
+                let some = 1 + self.random.below(pages - first);
+                (base + first * PAGE, some * PAGE)
+            }
+            (COALESCE, _) => {
+                // As many as lie one behind the other, up to four.
+                let mut end = base / PAGE + pages;
+                for _ in 0..1 + self.random.below(3) {
+                    match model.nearest_placeholder(end, Replaced::No) {
+                        Some((first, last)) if first == end => end = last + 1,
+                        _ => break,
+                    }
+                }
+                (base, end * PAGE - base)
+            }
+            _ => (base, size),
         }
     }
 

@@ -97,6 +97,15 @@ impl From<u32> for Failure {
     }
 }
 
+/// Whether a placeholder is wanted that something has taken the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
 /// The address space of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
@@ -155,6 +164,21 @@ impl Model {
     pub(crate) fn nearest_extent(&self, page: u64) -> Option<(u64, u64)> {
         let above = self.pages.range(page..).next();
         let (&page, _) = above.or_else(|| self.pages.last_key_value())?;
+        self.extent(page)
+    }
+
+    /// First and last page of the first placeholder from `page` on, or of the first allocation
+    /// that has replaced one.
+    pub(crate) fn nearest_placeholder(&self, page: u64, replaced: Replaced) -> Option<(u64, u64)> {
+        let wanted = match replaced {
+            Replaced::Yes => Placeholder::Replaced,
+            Replaced::No => Placeholder::Empty,
+        };
+        let is_wanted = |(_, page): &(&u64, &Page)| {
+            self.allocations[page.allocation as usize].placeholder == wanted
+        };
+        let found = self.pages.range(page..).find(is_wanted);
+        let (&page, _) = found.or_else(|| self.pages.iter().find(is_wanted))?;
         self.extent(page)
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ntmm_machine::Hardware;
 
-use crate::call::{Answer, Call, Handle, Written};
+use crate::call::{Answer, Call, GROUPS, Handle, Written};
 use crate::generate::Generator;
 use crate::model::numbers::PAGE;
 use crate::model::{Model, Verdict};
@@ -56,19 +56,25 @@ impl From<Stopped> for Disagreement {
 /// What a run has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls made on both sides.
-    pub calls: u64,
-    /// Calls among them that succeeded.
-    pub successes: u64,
+    /// Calls of each group made on both sides, and how many of them succeeded.
+    pub groups: [(u64, u64); GROUPS.len()],
     /// Queries that compared whole address spaces.
     pub comparisons: u64,
 }
 
 impl Counts {
+    /// Calls made on both sides, comparisons apart.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.groups.iter().map(|(made, _)| made).sum()
+    }
+
     /// Adds what another run has done.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.calls += other.calls;
-        self.successes += other.successes;
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (group, other) in self.groups.iter_mut().zip(other.groups) {
+            group.0 += other.0;
+            group.1 += other.1;
+        }
         self.comparisons += other.comparisons;
     }
 }
@@ -104,8 +110,9 @@ impl<'h, M: Hardware> Sides<'h, M> {
     fn call_counted(&mut self, call: &Call) -> Result<bool, Disagreement> {
         let answer = self.call(call)?;
         if let Some(answer) = &answer {
-            self.counts.calls += 1;
-            self.counts.successes += u64::from(answer.status == 0);
+            let group = &mut self.counts.groups[call.group()];
+            group.0 += 1;
+            group.1 += u64::from(answer.status == 0);
         }
         Ok(answer.is_some())
     }

@@ -1,5 +1,8 @@
 //! `ntmm check --calls`: random calls, answered by the manager and by a model of the rules.
 
+use std::fmt::Write;
+
+use ntmm_differential::call::GROUPS;
 use ntmm_differential::{FailedRun, Options, Outcome};
 
 use super::{host_threads, time_of};
@@ -36,7 +39,7 @@ pub(super) fn check_calls(arguments: &CheckArguments) -> Result<(), Failure> {
                 bar.set(progress.elapsed.as_millis() as u64, time.as_millis() as u64);
             }
             (None, calls) => {
-                let made = progress.counts.calls;
+                let made = progress.counts.calls();
                 bar.set(made, calls.unwrap_or(made));
             }
         }
@@ -61,13 +64,20 @@ pub(super) fn check_calls(arguments: &CheckArguments) -> Result<(), Failure> {
 /// What was done, and how fast.
 fn summary(outcome: &Outcome, threads: u32) -> String {
     let Outcome { first_seed, last_seed, counts, elapsed, .. } = outcome;
-    format!(
-        "seeds {first_seed} to {last_seed}\n{} calls, {} of them successful, and {} queries that \
-         compare address spaces, in {:.1} s on {threads} threads: {} calls a second\n",
-        grouped(counts.calls),
-        grouped(counts.successes),
+    let mut text = format!("seeds {first_seed} to {last_seed}\n");
+    for (name, (made, succeeded)) in GROUPS.iter().zip(counts.groups) {
+        let (made, succeeded) = (grouped(made), grouped(succeeded));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<22} {made:>15}, {succeeded:>13} successful");
+    }
+    let _ = writeln!(
+        text,
+        "{} calls, and {} queries that compare address spaces, in {:.1} s on {threads} threads: \
+         {} calls a second",
+        grouped(counts.calls()),
         grouped(counts.comparisons),
         elapsed.as_secs_f64(),
         grouped(outcome.calls_per_second() as u64)
-    )
+    );
+    text
 }
