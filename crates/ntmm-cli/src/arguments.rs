@@ -171,14 +171,19 @@ pub enum TraceCommand {
 #[derive(Args, Debug)]
 pub struct CheckArguments {
     /// Lists of operations to run instead of random ones.
-    #[arg(conflicts_with_all = ["seed", "steps", "paging", "minutes"])]
+    #[arg(conflicts_with_all = ["calls", "seed", "steps", "paging", "minutes"])]
     pub lists: Vec<PathBuf>,
+
+    /// Make single calls instead, and compare each answer with a plain model of the rules.
+    #[arg(long)]
+    pub calls: bool,
 
     /// First seed; without one it is drawn.
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
 
-    /// Steps after which no run begins. Two million when --minutes is not given either.
+    /// Steps, or calls, after which no run begins. When --minutes is not given either, two million
+    /// steps or ten million calls.
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
 

@@ -1,4 +1,7 @@
-//! `ntmm check`: random runs of whole machines against an independent model and auditors.
+//! `ntmm check`: random runs of whole machines against an independent model and auditors, or of
+//! single calls against a model of their rules.
+
+mod calls;
 
 use std::fmt::Write;
 use std::fs;
@@ -18,7 +21,9 @@ use crate::table::grouped;
 /// # Errors
 /// A run failed, or a list of operations cannot be read.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
-    if arguments.lists.is_empty() {
+    if arguments.calls {
+        calls::check_calls(arguments)
+    } else if arguments.lists.is_empty() {
         check_seeds(arguments)
     } else {
         arguments.lists.iter().try_for_each(|list| check_list(list))
@@ -37,14 +42,23 @@ fn check_list(list: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Threads to check on: as many as the host has processors.
+fn host_threads() -> u32 {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32
+}
+
+/// The time after which nothing begins.
+fn time_of(arguments: &CheckArguments) -> Option<Duration> {
+    arguments.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0))
+}
+
 fn check_seeds(arguments: &CheckArguments) -> Result<(), Failure> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = CheckOptions {
         seed: arguments.seed,
         steps: arguments.steps,
-        time: arguments.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time: time_of(arguments),
         paging: arguments.paging,
-        threads: threads as u32,
+        threads: host_threads(),
         ..CheckOptions::default()
     };
     let bar = Bar::new(Visibility::OnTerminal);

@@ -5,11 +5,12 @@ use ntmm_conformance::case::CallerMode;
 use ntmm_conformance::system::{Refusal, Systems};
 use ntmm_conformance::value::{Arguments, Pointer, Value};
 use ntmm_conformance::version::{Paging, Profile};
+use ntmm_conformance::vocabulary::MEMORY_CALLS;
 use ntmm_conformance::windows::Machines;
 use proptest::prelude::*;
 
 /// The calls and their parameters.
-const CALLS: [(&str, &[&str]); 18] = [
+const CALLS: [(&str, &[&str]); 22] = [
     (
         "NtAllocateVirtualMemory",
         &["ProcessHandle", "BaseAddress", "ZeroBits", "RegionSize", "AllocationType", "Protect"],
@@ -46,6 +47,21 @@ const CALLS: [(&str, &[&str]); 18] = [
         "NtUnlockVirtualMemory",
         &["ProcessHandle", "BaseAddress", "NumberOfBytesToUnlock", "MapType"],
     ),
+    ("NtFlushVirtualMemory", &["ProcessHandle", "BaseAddress", "RegionSize", "IoStatus"]),
+    (
+        "NtGetWriteWatch",
+        &[
+            "ProcessHandle",
+            "Flags",
+            "BaseAddress",
+            "RegionSize",
+            "UserAddressArray",
+            "EntriesInUserAddressArray",
+            "Granularity",
+        ],
+    ),
+    ("NtResetWriteWatch", &["ProcessHandle", "BaseAddress", "RegionSize"]),
+    ("NtClose", &["Handle"]),
     ("NtReadVirtualMemory", &["ProcessHandle", "BaseAddress", "Buffer", "Size"]),
     ("NtWriteVirtualMemory", &["ProcessHandle", "BaseAddress", "Buffer", "Size"]),
     ("NtAllocateUserPhysicalPages", &["ProcessHandle", "NumberOfPages", "UserPfnArray"]),
@@ -163,6 +179,15 @@ fn value(parameter: &str) -> BoxedStrategy<Value> {
             integer(prop_oneof![3 => usual, 1 => any].boxed())
         }
         "MapType" => integer((0_i128..5).boxed()),
+        "Flags" => integer(prop_oneof![6 => 0_i128..2, 1 => number()].boxed()),
+        "EntriesInUserAddressArray" => {
+            integer(prop_oneof![4 => Just(16_i128), 1 => 0_i128..3, 1 => number()].boxed())
+        }
+        "Handle" => integer((0_i128..12).boxed()),
+        "IoStatus" | "UserAddressArray" | "Granularity" => {
+            let pointers = vec![Pointer::Good, Pointer::Good, Pointer::Null, Pointer::Bad];
+            prop::sample::select(pointers).prop_map(Value::Pointer).boxed()
+        }
         "MemoryInformationClass" => integer((0_i128..12).boxed()),
         "ExtendedParameterCount" => integer(prop_oneof![3 => Just(0_i128), 1 => 0_i128..3].boxed()),
         "ExtendedParameters" => prop_oneof![
@@ -264,6 +289,13 @@ fn name_granted(value: &Value, granted: &[Value]) -> Value {
     match value {
         Value::List(items) => Value::List(items.iter().map(named).collect()),
         other => other.clone(),
+    }
+}
+
+#[test]
+fn every_memory_call_is_made() {
+    for call in MEMORY_CALLS {
+        assert!(CALLS.iter().any(|(name, _)| *name == call), "nobody makes {call}");
     }
 }
 

@@ -4,101 +4,21 @@
 //!
 //! `cargo bench -p ntmm --bench faults`
 
-use std::cell::{Cell, RefCell};
-use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod idle;
+
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ntmm::frames::available::Thresholds;
-use ntmm::platform::{
-    Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu, PagingIo,
-    PagingRequest, Ram, SystemTime, Trace,
-};
+use idle::{Idle, Zeroing};
 use ntmm::virtual_memory::{Allocate, AllocationType, Free, FreeType, Placement, Protect};
 use ntmm::working_set::limits::{EmptyWorkingSet, Hardness, WorkingSetLimits};
 use ntmm::{
-    AddressSpaceId, BugCheck, Config, Engine, EngineStep, Event, Fault, FaultKind, Manager,
-    Notification, Operation, Platform, ProcessorMode, Step, WaitKey,
+    AddressSpaceId, Engine, EngineStep, Fault, FaultKind, Manager, Operation, ProcessorMode,
 };
-use ntmm_pte::{
-    AccessKind, Amd64, Bytes, I386, PAGE_SIZE, Pae, Pages, PagingMode, Pfn, Protection, Va,
-};
-use ntmm_sync::frame::FrameWords;
-
-/// Frames of the machine.
-const FRAMES: u32 = 16_384;
+use ntmm_pte::{AccessKind, Amd64, Bytes, I386, PAGE_SIZE, Pae, PagingMode, Protection, Va};
 
 /// Pages of the region the faults are taken in.
 const PAGES: u64 = 4096;
-
-/// A machine that does nothing, at once.
-struct Idle<M> {
-    ram: Vec<FrameWords>,
-    done: RefCell<Vec<IoToken>>,
-    irql: Cell<Irql>,
-    mode: PhantomData<M>,
-}
-
-impl<M: PagingMode> Ram for Idle<M> {
-    fn frame(&self, pfn: Pfn) -> &FrameWords {
-        &self.ram[pfn.get() as usize]
-    }
-    /// A table is empty again when it is freed and no page is ever written to.
-    fn zero(&self, _pfn: Pfn) {}
-    fn memory(&self) -> impl Iterator<Item = FrameRange> {
-        std::iter::once(FrameRange { start: Pfn::new(0), count: Pages::new(FRAMES.into()) })
-    }
-    fn cache_colors(&self) -> u32 {
-        64
-    }
-}
-
-impl<M: PagingMode> Mmu for Idle<M> {
-    fn flush(&self, _scope: FlushScope<'_>) -> FlushTicket {
-        FlushTicket::new(0)
-    }
-    fn acknowledged(&self, _ticket: FlushTicket) -> bool {
-        true
-    }
-}
-
-impl<M: PagingMode> PagingIo for Idle<M> {
-    fn submit(&self, request: &PagingRequest<'_>) {
-        self.done.borrow_mut().push(request.token);
-    }
-}
-
-impl<M: PagingMode> Executive for Idle<M> {
-    fn now(&self) -> SystemTime {
-        SystemTime(0)
-    }
-    fn raise(&self) -> Irql {
-        self.irql.replace(Irql::DISPATCH)
-    }
-    fn lower(&self, previous: Irql) {
-        self.irql.set(previous);
-    }
-    fn relax(&self) {}
-    fn wake(&self, _key: WaitKey) {}
-    fn request(&self, _engine: Engine) {}
-    fn random(&self) -> u64 {
-        4
-    }
-    fn notify(&self, _notification: Notification) {}
-    fn bug_check(&self, bug_check: BugCheck) -> ! {
-        panic!("{bug_check}")
-    }
-}
-
-impl<M: PagingMode> Trace for Idle<M> {
-    const ENABLED: bool = false;
-    fn event(&self, _event: &Event) {}
-}
-
-impl<M: PagingMode> Platform for Idle<M> {
-    type Paging = M;
-}
 
 /// The machine with one address space and a committed region in it.
 struct Bench<M: PagingMode> {
@@ -109,19 +29,7 @@ struct Bench<M: PagingMode> {
 
 impl<M: PagingMode> Bench<M> {
     fn new() -> Self {
-        let machine = Idle {
-            ram: (0..FRAMES).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect(),
-            done: RefCell::default(),
-            irql: Cell::new(Irql::PASSIVE),
-            mode: PhantomData,
-        };
-        machine.ram.iter().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
-        let thresholds = Thresholds { minimum: 26, plenty: 400, low: 400, high: 1200 };
-        let config =
-            Config { modified_maximum: Some(1), thresholds: Some(thresholds), ..Config::default() };
-        let manager = Manager::new(machine, config).expect("enough memory");
-        let size = Pages::new(16_384);
-        manager.create_paging_file(FileId(0), size, size).expect("a paging file");
+        let manager = idle::manager::<M>(Zeroing::Skipped);
         let limits = WorkingSetLimits::new(8192, 10_000, Hardness::Soft).expect("in order");
         let space = manager.create_address_space(limits).expect("a space");
         let mut bench = Self { manager, space, region: Va::new(0) };
@@ -132,20 +40,8 @@ impl<M: PagingMode> Bench<M> {
         bench
     }
 
-    fn run<O: Operation<Idle<M>>>(&self, mut operation: O) -> O::Output {
-        loop {
-            match self.manager.step(&mut operation) {
-                Step::Done(output) => return output,
-                Step::Raise(status) => panic!("{status}"),
-                Step::Wait(_) => self.complete(),
-            }
-        }
-    }
-
-    fn complete(&self) {
-        for token in self.manager.platform().done.take() {
-            self.manager.complete_io(token, Ok(()));
-        }
+    fn run<O: Operation<Idle<M>>>(&self, operation: O) -> O::Output {
+        idle::run(&self.manager, operation)
     }
 
     fn allocate(&self, bytes: u64) -> Va {
@@ -187,7 +83,7 @@ impl<M: PagingMode> Bench<M> {
 
     fn engine(&self, engine: Engine) {
         while self.manager.step_engine(engine) == EngineStep::Worked {
-            self.complete();
+            idle::complete(&self.manager);
         }
     }
 }

@@ -19,6 +19,14 @@ fn a_check_says_its_seed_first_and_repeats() {
 }
 
 #[test]
+fn a_check_of_calls_says_its_seed_first_and_how_fast_it_was() {
+    let run = ntmm(["check", "--calls", "--seed", "7", "--steps", "20000", "--paging", "i386"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.starts_with("seed 7\nseeds 7 to "), "{}", run.stdout);
+    assert!(run.stdout.ends_with(" calls a second\n"), "{}", run.stdout);
+}
+
+#[test]
 fn kept_lists_run_again() {
     let regressions = concat!(env!("CARGO_MANIFEST_DIR"), "/../ntmm-check/regressions");
     for entry in fs::read_dir(regressions).expect("the kept lists") {

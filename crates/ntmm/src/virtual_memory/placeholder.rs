@@ -36,8 +36,10 @@ pub enum PlaceholderChange {
 
 /// The call. Yields the range in whole pages.
 ///
-/// Raises [`NtStatus::CONFLICTING_ADDRESSES`] when the range is not of placeholders in the way
-/// the change needs, and [`NtStatus::UNABLE_TO_DELETE_SECTION`] when it is a view.
+/// Raises, as other calls that free memory (API 4.1), [`NtStatus::MEMORY_NOT_ALLOCATED`] when
+/// nothing is at the start of the range, and [`NtStatus::UNABLE_TO_FREE_VM`] when a range to be
+/// preserved leaves its allocation; [`NtStatus::UNABLE_TO_DELETE_SECTION`] when it is a view, and
+/// [`NtStatus::CONFLICTING_ADDRESSES`] when it is not of placeholders in the way the change needs.
 #[derive(Debug)]
 #[must_use]
 pub struct ChangePlaceholder {
@@ -95,9 +97,12 @@ impl ChangePlaceholder {
         set: &WorkingSetGuard<'_, '_, P>,
         (start, end): (Vpn, Vpn),
     ) -> Result<Stage, NtStatus> {
-        let vad = set.find_vad(start).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        let vad = set.find_vad(start).ok_or(NtStatus::MEMORY_NOT_ALLOCATED)?;
         if self.change == PlaceholderChange::Coalesce {
             return Ok(Stage::Verifying { next: start, found: 0 });
+        }
+        if end > vad.end {
+            return Err(NtStatus::UNABLE_TO_FREE_VM);
         }
         let whole = (vad.start, vad.end) == (start, end);
         let VadAttributes { kind, placeholder, .. } = vad.attributes;
@@ -105,7 +110,7 @@ impl ChangePlaceholder {
             (VadKind::View | VadKind::ImageView | VadKind::PhysicalMapping, _) => {
                 Err(NtStatus::UNABLE_TO_DELETE_SECTION)
             }
-            (_, Placeholder::Empty) if end <= vad.end && !whole => Ok(Stage::Cutting),
+            (_, Placeholder::Empty) if !whole => Ok(Stage::Cutting),
             (_, Placeholder::Replaced) if whole => {
                 set.check_secured(&vad, start, end, SecuredChange::Deletion)?;
                 Ok(Stage::Decommitting { walk: RangeWalk::new(start, end), vad })

@@ -141,8 +141,9 @@ in_every_mode! {
         for (at, size, code) in [
             (base, 0, 0xC000_00F1_u32),
             (base, 0x1_0000, 0xC000_0018),
-            (base, 0x1_1000, 0xC000_0018),
-            (base + 0x1_0000, 0x1000, 0xC000_0018),
+            // Leaving the allocation, and nothing there, come first, as for other frees.
+            (base, 0x1_1000, 0xC000_001A),
+            (base + 0x1_0000, 0x1000, 0xC000_00A0),
         ] {
             assert_eq!(program.free(at, size, PRESERVE), (code, None), "{size:#x}");
         }
@@ -173,6 +174,7 @@ in_every_mode! {
             (base, 0xF000, COALESCE, 0xC000_0018),
             (base + 0x1000, 0xF000, COALESCE, 0xC000_0018),
             (base, 0, COALESCE, 0xC000_00F1),
+            (base + 0x1_0000, 0x1_0000, COALESCE, 0xC000_00A0),
         ] {
             assert_eq!(program.free(at, size, kind), (code, None), "{at:#x} {size:#x}");
         }

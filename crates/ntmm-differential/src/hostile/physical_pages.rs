@@ -1,0 +1,76 @@
+//! Hostile calls on physical pages (AWE): counts, arrays and addresses of all kinds, and the
+//! numbers of pages that were granted, were freed, or are somebody else's.
+
+use ntmm::nt::{
+    AllocatePagesParameters, AllocateUserPhysicalPages, Caller, FreePagesParameters,
+    FreeUserPhysicalPages, MapAddresses, MapPagesParameters, MapUserPhysicalPages,
+};
+use ntmm_machine::Hardware;
+use ntmm_pte::Pfn;
+
+use super::{Ended, Hostile};
+use crate::subject::Stopped;
+
+/// Most pages a call that is not odd is about.
+const MOST: u64 = 6;
+
+impl<M: Hardware> Hostile<M> {
+    fn pages(&mut self) -> u64 {
+        if self.is_odd() { self.number() } else { self.random.below(MOST + 1) }
+    }
+
+    /// The number of a page, as often as not of one that was granted once.
+    fn page(&mut self) -> u64 {
+        match self.granted.len() as u64 {
+            granted @ 1.. if !self.is_odd() => self.granted[self.random.below(granted) as usize],
+            _ => self.number(),
+        }
+    }
+
+    fn array(&mut self, item: fn(&mut Self) -> u64) -> Vec<u64> {
+        (0..self.random.below(MOST + 2)).map(|_| item(self)).collect()
+    }
+
+    pub(super) fn allocate_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
+        let count = self.pages();
+        let parameters = AllocatePagesParameters {
+            process: self.process(),
+            count: self.captured(count),
+            array: self.captured(()),
+        };
+        let mut room = [Pfn::new(0); MOST as usize];
+        let call = AllocateUserPhysicalPages::new(caller, parameters, &mut room);
+        let outcome = self.host.complete(call)?;
+        let granted = &room[..outcome.output.unwrap_or(0) as usize];
+        self.granted.extend(granted.iter().map(|pfn| u64::from(pfn.get())));
+        Ok(Ended::new(outcome.status, outcome.output.is_some()))
+    }
+
+    pub(super) fn free_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
+        let (count, frames) = (self.pages(), self.array(Self::page));
+        let parameters = FreePagesParameters {
+            process: self.process(),
+            count: self.captured(count),
+            array: self.captured(&frames),
+        };
+        let outcome = self.host.complete(FreeUserPhysicalPages::new(caller, parameters))?;
+        Ok(Ended::new(outcome.status, outcome.output.is_some()))
+    }
+
+    pub(super) fn map_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
+        let (addresses, frames) = (self.array(Self::number), self.array(Self::page));
+        let frames = (!self.random.one_in(4)).then_some(&frames[..]);
+        let parameters = MapPagesParameters {
+            addresses: if self.random.one_in(2) {
+                MapAddresses::From(self.number())
+            } else {
+                MapAddresses::Scattered(self.captured(&addresses))
+            },
+            count: self.pages(),
+            frames: self.captured(frames),
+        };
+        let space = self.random.pick(&[self.current, self.other]);
+        let call = MapUserPhysicalPages::new(caller, space, parameters);
+        Ok(Ended::new(self.host.complete(call)?, false))
+    }
+}
