@@ -44,6 +44,8 @@ impl SlotBits {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Picture {
     level: Level,
+    /// The audit it was last looked at in.
+    round: u64,
     /// Entries that are not zero.
     pub(super) used: u32,
     /// Entries to be visited one by one: slot and word.
@@ -158,18 +160,22 @@ pub(super) struct Pictures {
 impl<P: Platform> Audit<'_, '_, '_, P> {
     /// The picture of a table in memory: frame, position of the frame, level.
     pub(super) fn picture(&mut self, pfn: Pfn, frame: usize, level: u8) -> Rc<Picture> {
-        let count = self.scratch.frames.len();
-        let anew = self.scratch.round.is_multiple_of(READ_ANEW);
+        let (count, round) = (self.scratch.frames.len(), self.scratch.round);
         let pictures = &mut self.scratch.pictures.in_memory;
         if pictures.len() < count {
             pictures.resize_with(count, Rc::default);
         }
         let (picture, level) = (&mut pictures[frame], Level::of(level));
-        let untouched = self.circumstances.untouched.is_some_and(|untouched| untouched(pfn));
-        if anew || !untouched || picture.level != level {
+        // What happened to a frame that the last audit did not take for a table, nobody knows.
+        let followed = picture.round + 1 == round && picture.level == level;
+        let untouched = || self.circumstances.untouched.is_some_and(|untouched| untouched(pfn));
+        let kept = followed && !round.is_multiple_of(READ_ANEW) && untouched();
+        let changed = Rc::make_mut(picture);
+        changed.round = round;
+        if !kept {
             let words = self.manager.platform().frame(pfn);
             let load = |word: &ntmm_sync::atomic::AtomicU64| word.load(Ordering::Relaxed);
-            Rc::make_mut(picture).read(&Self::MODE, level, words, load);
+            changed.read(&Self::MODE, level, words, load);
         }
         Rc::clone(picture)
     }
