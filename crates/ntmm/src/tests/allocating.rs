@@ -288,9 +288,7 @@ in_every_mode! {
     }
 
     fn calls_on_a_space_that_is_owned_wait_their_turn<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 4);
+        let (host, space, va) = Host::<M>::with_pages(96, 4);
         for page in 0..4 {
             host.write(space, page_at(va, page), 1);
         }

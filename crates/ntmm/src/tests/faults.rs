@@ -10,9 +10,7 @@ use crate::{Engine, EngineStep, Event, Fault, FaultKind, NtStatus, ProcessorMode
 
 in_every_mode! {
     fn demand_zero_word_and_zero_word_are_resolved_alike<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 2);
+        let (host, space, va) = Host::<M>::with_pages(96, 2);
         host.protect(space, page_at(va, 1), 1, Protection::READONLY).expect("protected");
         assert_eq!(host.fault(space, va, AccessKind::Write), Ok(FaultKind::DemandZero));
         let explicit = page_at(va, 1);
@@ -39,9 +37,7 @@ in_every_mode! {
     }
 
     fn fault_on_a_page_that_became_valid_is_spurious<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let word = host.word(space, va);
         assert_eq!(host.fault(space, va, AccessKind::Write), Ok(FaultKind::Spurious));
@@ -50,9 +46,7 @@ in_every_mode! {
     }
 
     fn page_whose_flush_is_pending_is_mapped_again<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.machine().hold_flushes.set(true);
@@ -70,9 +64,7 @@ in_every_mode! {
     }
 
     fn page_being_written_is_mapped_again_and_stays_clean_if_only_read<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -89,9 +81,7 @@ in_every_mode! {
     }
 
     fn page_written_to_after_its_copy_loses_the_slot_when_it_is_trimmed<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         host.write(space, va, 8);
@@ -158,9 +148,7 @@ in_every_mode! {
     }
 
     fn every_fault_is_told_and_counted<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.machine().events.take();
         assert_eq!(host.fault(space, va, AccessKind::Write), Ok(FaultKind::DemandZero));
         host.trim(space, va);

@@ -28,9 +28,7 @@ fn commit_of<M: PagingMode>(host: &Host<M>, space: AddressSpaceId) -> u64 {
 
 in_every_mode! {
     fn decommit_of_each_kind_of_entry<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 8);
+        let (host, space, va) = Host::<M>::with_pages(128, 8);
         // 0 zero, 1 demand zero, 2 valid, 3 modified, 4 standby, 5 page file, 6 decommitted.
         host.protect(space, page_at(va, 1), 1, Protection::READONLY).expect("protected");
         for page in 2..6 {
@@ -74,9 +72,7 @@ in_every_mode! {
     }
 
     fn recommitted_memory_is_zero<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         for page in 0..3 {
             host.write(space, page_at(va, page), 7);
         }
@@ -91,9 +87,7 @@ in_every_mode! {
     }
 
     fn decommit_of_everything_takes_size_zero<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         host.write(space, va, 7);
         let inside = host.free(space, page_at(va, 1), 0, FreeType::Decommit);
         assert_eq!(inside, Err(NtStatus::FREE_VM_NOT_AT_BASE));
@@ -168,9 +162,7 @@ in_every_mode! {
     }
 
     fn parts_of_an_allocation_are_allocations_of_their_own<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 8);
+        let (host, space, va) = Host::<M>::with_pages(96, 8);
         host.free(space, page_at(va, 3), 2, FreeType::Release).expect("released");
         let across = host.protect(space, va, 8, Protection::READONLY).map(|_| ());
         assert_eq!(across, Err(NtStatus::CONFLICTING_ADDRESSES));
@@ -182,9 +174,7 @@ in_every_mode! {
     }
 
     fn wrong_parameters_have_their_statuses<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 4);
+        let (host, space, va) = Host::<M>::with_pages(96, 4);
         let beyond = Va::new(M::HIGHEST_USER_ADDRESS.get() + 1);
         for kind in [FreeType::Decommit, FreeType::Release] {
             let free = |base, bytes| {
@@ -221,9 +211,7 @@ in_every_mode! {
     }
 
     fn frames_are_not_reused_before_the_flush_is_acknowledged<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 2);
+        let (host, space, va) = Host::<M>::with_pages(96, 2);
         host.write(space, va, 7);
         host.write(space, page_at(va, 1), 7);
         let pfn = host.frame_of(space, va);

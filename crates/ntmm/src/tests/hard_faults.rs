@@ -40,9 +40,7 @@ fn pages_read_with<M: PagingMode>(host: &Host<M>, space: AddressSpaceId, va: Va)
 in_every_mode! {
     fn neighbours_in_table_file_and_allocation_are_read_with_the_page<M>() {
         for (first, expected) in [(0, 8), (3, 8), (5, 8)] {
-            let host = Host::<M>::new(128);
-            let space = host.space();
-            let va = host.allocate(space, 10);
+            let (host, space, va) = Host::<M>::with_pages(128, 10);
             paged_out(&host, space, va, 10);
             assert_eq!(pages_read_with(&host, space, page_at(va, first)), expected);
             assert_eq!(host.manager.counters().pages_read.get(), expected as u64);
@@ -72,9 +70,7 @@ in_every_mode! {
     }
 
     fn cluster_ends_at_the_allocation<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 16);
+        let (host, space, va) = Host::<M>::with_pages(128, 16);
         let next = host.allocate(space, 4);
         assert_eq!(next, page_at(va, 16), "allocations touch");
         paged_out(&host, space, page_at(va, 12), 8);
@@ -96,9 +92,7 @@ in_every_mode! {
     }
 
     fn cluster_takes_only_pages_that_lie_beside_each_other_in_the_file<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 6);
+        let (host, space, va) = Host::<M>::with_pages(128, 6);
         for page in 0..6 {
             host.write(space, page_at(va, page), 100 + page);
         }
@@ -113,9 +107,7 @@ in_every_mode! {
 
     fn cluster_leaves_out_guarded_and_closed_pages<M>() {
         for closed in [Protection::NO_ACCESS, guard()] {
-            let host = Host::<M>::new(128);
-            let space = host.space();
-            let va = host.allocate(space, 6);
+            let (host, space, va) = Host::<M>::with_pages(128, 6);
             paged_out(&host, space, va, 6);
             host.protect(space, page_at(va, 3), 1, closed).expect("protected");
             assert_eq!(pages_read_with(&host, space, page_at(va, 1)), 3);
@@ -124,9 +116,7 @@ in_every_mode! {
     }
 
     fn cluster_leaves_out_pages_that_are_in_memory<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 6);
+        let (host, space, va) = Host::<M>::with_pages(128, 6);
         paged_out(&host, space, va, 6);
         let frames = host.hoard(10);
         assert_eq!(host.read(space, page_at(va, 3)), 103);
@@ -154,9 +144,7 @@ in_every_mode! {
     }
 
     fn two_faults_on_one_page_share_one_read<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         let (mut first, mut second) = (read_fault(space, va), read_fault(space, va));
         let Step::Wait(wait) = host.step(&mut first) else { panic!("a read is needed") };
@@ -179,9 +167,7 @@ in_every_mode! {
     }
 
     fn fault_on_a_neighbour_of_a_read_waits_for_the_same_read<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         paged_out(&host, space, va, 3);
         let (mut first, mut second) = (read_fault(space, va), read_fault(space, page_at(va, 2)));
         assert!(matches!(host.step(&mut first), Step::Wait(_)));
@@ -200,9 +186,7 @@ in_every_mode! {
     }
 
     fn every_collider_gets_the_error_and_the_next_fault_reads_again<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         paged_out(&host, space, va, 3);
         let word = host.word(space, va);
         let (mut first, mut second) = (read_fault(space, va), read_fault(space, page_at(va, 2)));
@@ -224,9 +208,7 @@ in_every_mode! {
     }
 
     fn failed_read_of_a_page_that_was_protected_meanwhile_keeps_the_protection<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         let mut fault = read_fault(space, va);
         assert!(matches!(host.step(&mut fault), Step::Wait(_)));
@@ -240,9 +222,7 @@ in_every_mode! {
     }
 
     fn abandoned_collider_leaves_the_read_to_the_other<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         let (mut first, mut second) = (read_fault(space, va), read_fault(space, va));
         assert!(matches!(host.step(&mut first), Step::Wait(_)));
@@ -254,9 +234,7 @@ in_every_mode! {
     }
 
     fn read_abandoned_before_it_fails_gives_the_entry_back<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         let word = host.word(space, va);
         let mut fault = read_fault(space, va);
@@ -269,9 +247,7 @@ in_every_mode! {
 
     fn page_deleted_while_it_is_read_is_freed_when_the_read_ends<M>() {
         for result in [Ok(()), Err(NtStatus::IO_DEVICE_ERROR)] {
-            let host = Host::<M>::new(96);
-            let space = host.space();
-            let va = host.allocate(space, 2);
+            let (host, space, va) = Host::<M>::with_pages(96, 2);
             paged_out(&host, space, va, 2);
             let mut fault = read_fault(space, va);
             assert!(matches!(host.step(&mut fault), Step::Wait(_)));
@@ -320,9 +296,7 @@ in_every_mode! {
     }
 
     fn hard_faults_are_counted_for_the_space<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         assert_eq!(host.read(space, va), 100);
         assert_eq!(host.manager.counters().page_file.get(), 1);
@@ -333,9 +307,7 @@ in_every_mode! {
 
     #[should_panic(expected = "MemoryManagement")]
     fn transfer_reported_twice_stops_the_machine<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         paged_out(&host, space, va, 1);
         let mut fault = read_fault(space, va);
         assert!(matches!(host.step(&mut fault), Step::Wait(_)));

@@ -55,6 +55,14 @@ impl<M: PagingMode> Host<M> {
         host
     }
 
+    /// As [`Self::new`], with a space that has `pages` committed pages at the address returned.
+    pub fn with_pages(frames: u32, pages: u64) -> (Self, AddressSpaceId, Va) {
+        let host = Self::new(frames);
+        let space = host.space();
+        let va = host.allocate(space, pages);
+        (host, space, va)
+    }
+
     /// `frames` frames and no paging file.
     pub fn bare(frames: u32, config: Config) -> Self {
         Self::of(Machine::new(&[(1, frames)], 8), config)

@@ -19,9 +19,7 @@ const EVENTS: Config =
 /// A machine with one standby frame and two frames each zeroed and free, of colours 0 and 1:
 /// free 0, free 1, zeroed 0, zeroed 1, standby.
 fn one_of_each<M: PagingMode>() -> (Host<M>, [Pfn; 5]) {
-    let host = Host::<M>::new(96);
-    let space = host.space();
-    let va = host.allocate(space, 1);
+    let (host, space, va) = Host::<M>::with_pages(96, 1);
     host.write(space, va, 7);
     let standby = host.frame_of(space, va);
     host.trim(space, va);
@@ -59,9 +57,7 @@ in_every_mode! {
     }
 
     fn colour_of_a_space_moves_on_with_each_page<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         let colors = [0, 1, 2].map(|page| {
             host.write(space, page_at(va, page), 1);
             host.frame_of(space, page_at(va, page)).get() % 8

@@ -118,9 +118,7 @@ in_every_mode! {
     }
 
     fn idle_table_leaves_the_set_and_comes_back_by_a_soft_fault<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 2);
+        let (host, space, va) = Host::<M>::with_pages(96, 2);
         host.write(space, va, 7);
         host.write(space, page_at(va, 1), 8);
         host.page_out_run(space, va, 2);
@@ -138,9 +136,7 @@ in_every_mode! {
     }
 
     fn table_with_a_valid_or_transition_entry_cannot_leave<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let table_va = table_of::<M>(va, Level::Table);
         let evict = || {
@@ -159,9 +155,7 @@ in_every_mode! {
     }
 
     fn paged_out_tables_are_read_back_before_the_page<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         host.write(space, va, 7);
         host.write(space, page_at(va, 1), 8);
         host.protect(space, page_at(va, 2), 1, Protection::READONLY).expect("protected");
@@ -184,9 +178,7 @@ in_every_mode! {
     }
 
     fn calls_read_paged_out_tables_back<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         host.write(space, va, 7);
         let out = || {
             host.page_out(space, va);
@@ -212,9 +204,7 @@ in_every_mode! {
     }
 
     fn table_that_cannot_be_read_is_an_in_page_error_and_read_again_later<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         page_out_tables(&host, space, va);

@@ -195,9 +195,7 @@ in_every_mode! {
     }
 
     fn neighbours_are_written_together_in_the_order_of_their_addresses<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 8);
+        let (host, space, va) = Host::<M>::with_pages(96, 8);
         for page in 0..8 {
             host.write(space, page_at(va, page), page);
         }

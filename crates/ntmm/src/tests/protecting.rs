@@ -13,9 +13,7 @@ const GUARD: Protection = Protection::new(Access::ReadWrite, Modifier::Guard);
 
 in_every_mode! {
     fn each_kind_of_entry_takes_the_protection_and_keeps_its_contents<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 6);
+        let (host, space, va) = Host::<M>::with_pages(128, 6);
         // 0 zero, 1 demand zero, 2 valid, 3 modified, 4 standby, 5 page file.
         host.protect(space, page_at(va, 1), 1, Protection::READONLY).expect("protected");
         for page in 2..6 {
@@ -47,9 +45,7 @@ in_every_mode! {
     }
 
     fn old_protection_is_read_from_wherever_it_is<M>() {
-        let host = Host::<M>::new(128);
-        let space = host.space();
-        let va = host.allocate(space, 4);
+        let (host, space, va) = Host::<M>::with_pages(128, 4);
         for page in 1..4 {
             host.write(space, page_at(va, page), 1);
         }
@@ -73,9 +69,7 @@ in_every_mode! {
 
     fn contents_survive_no_access_and_guard_even_in_the_paging_file<M>() {
         for hidden in [Protection::NO_ACCESS, GUARD] {
-            let host = Host::<M>::new(96);
-            let space = host.space();
-            let va = host.allocate(space, 1);
+            let (host, space, va) = Host::<M>::with_pages(96, 1);
             host.write(space, va, 7);
             let size = host.size(space);
             host.protect(space, va, 1, hidden).expect("protected");
@@ -94,9 +88,7 @@ in_every_mode! {
     }
 
     fn losing_write_access_captures_the_dirty_bit_and_flushes<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         host.write(space, va, 8);
@@ -113,9 +105,7 @@ in_every_mode! {
     }
 
     fn page_that_gets_write_access_back_is_written_again<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         assert_eq!(host.read(space, va), 7);
@@ -130,9 +120,7 @@ in_every_mode! {
     }
 
     fn call_returns_when_every_processor_has_seen_the_change<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.machine().hold_flushes.set(true);
         let size = ntmm_pte::Pages::new(1).to_bytes();
@@ -173,9 +161,7 @@ in_every_mode! {
     }
 
     fn protection_of_a_page_being_read_or_written_follows_it<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.trim(space, va);
         assert_eq!(host.engine(crate::Engine::ModifiedWriter), crate::EngineStep::Worked);

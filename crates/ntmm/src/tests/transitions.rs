@@ -65,9 +65,7 @@ in_every_mode! {
     }
 
     fn row_03_soft_fault_takes_a_page_off_the_standby_list<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -84,9 +82,7 @@ in_every_mode! {
     }
 
     fn row_04_repurposed_standby_page_gives_its_entry_back<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.trim(space, va);
         host.write_modified();
@@ -105,9 +101,7 @@ in_every_mode! {
     }
 
     fn row_05_trimmed_clean_page_goes_to_the_tail_of_standby<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 2);
+        let (host, space, va) = Host::<M>::with_pages(96, 2);
         let pages = [va, page_at(va, 1)];
         for page in pages {
             host.write(space, page, 7);
@@ -143,9 +137,7 @@ in_every_mode! {
     }
 
     fn row_07_trimmed_page_with_references_stays_off_the_lists<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.machine().hold_flushes.set(true);
@@ -162,9 +154,7 @@ in_every_mode! {
     }
 
     fn row_08_last_reference_to_a_clean_page_makes_it_standby<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         assert_eq!(host.read(space, va), 7);
@@ -178,9 +168,7 @@ in_every_mode! {
     }
 
     fn row_09_last_reference_to_a_modified_page_makes_it_modified<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         lock_in_memory(&host, pfn);
@@ -192,9 +180,7 @@ in_every_mode! {
     }
 
     fn row_10_deleted_page_is_freed_with_its_slot_when_nothing_refers_to_it<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         assert_eq!(host.read(space, va), 7);
@@ -214,9 +200,7 @@ in_every_mode! {
 
     fn row_10_deleted_pages_on_lists_are_freed_at_once<M>() {
         for standby in [false, true] {
-            let host = Host::<M>::new(96);
-            let space = host.space();
-            let va = host.allocate(space, 1);
+            let (host, space, va) = Host::<M>::with_pages(96, 1);
             host.write(space, va, 7);
             let pfn = host.frame_of(space, va);
             host.trim(space, va);
@@ -233,9 +217,7 @@ in_every_mode! {
     }
 
     fn row_11_writer_takes_a_modified_page<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -249,9 +231,7 @@ in_every_mode! {
     }
 
     fn row_12_written_page_becomes_standby<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -265,9 +245,7 @@ in_every_mode! {
     }
 
     fn row_13_page_changed_while_written_is_modified_again<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -288,9 +266,7 @@ in_every_mode! {
     }
 
     fn row_14_failed_write_leaves_the_page_modified<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -310,9 +286,7 @@ in_every_mode! {
     }
 
     fn row_15_soft_fault_on_a_modified_page_keeps_it_dirty<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let pfn = host.frame_of(space, va);
         host.trim(space, va);
@@ -327,9 +301,7 @@ in_every_mode! {
     }
 
     fn row_16_modified_no_write_page_is_released_for_writing<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 2);
+        let (host, space, va) = Host::<M>::with_pages(96, 2);
         let frames = [0, 1].map(|page| {
             host.write(space, page_at(va, page), 7);
             host.trim(space, page_at(va, page));
@@ -362,9 +334,7 @@ in_every_mode! {
     }
 
     fn row_17_page_file_fault_starts_a_read_into_a_frame<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         let word = host.word(space, va);
@@ -382,9 +352,7 @@ in_every_mode! {
     }
 
     fn row_18_read_page_becomes_active<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         let mut fault = read_fault(space, va);
@@ -400,9 +368,7 @@ in_every_mode! {
     }
 
     fn row_18_read_page_nobody_wants_becomes_standby<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         let mut fault = read_fault(space, va);
@@ -418,9 +384,7 @@ in_every_mode! {
     }
 
     fn row_19_failed_read_frees_the_frame_and_keeps_the_slot<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.page_out(space, va);
         let word = host.word(space, va);
@@ -444,9 +408,7 @@ in_every_mode! {
 
     fn row_20_page_to_be_removed_ends_on_the_bad_list<M>() {
         for flag in [FrameFlags::REMOVAL_REQUESTED, FrameFlags::PARITY_ERROR] {
-            let host = Host::<M>::new(96);
-            let space = host.space();
-            let va = host.allocate(space, 1);
+            let (host, space, va) = Host::<M>::with_pages(96, 1);
             host.write(space, va, 7);
             let pfn = host.frame_of(space, va);
             let mut entry = host.manager.enter();

@@ -15,9 +15,7 @@ fn guarded(access: Access) -> Protection {
 
 in_every_mode! {
     fn address_of_no_allocation_is_a_violation_and_makes_no_table<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         let size = host.size(space);
         for access in AccessKind::ALL {
             let beside = page_at(va, 1);
@@ -88,9 +86,7 @@ in_every_mode! {
     }
 
     fn execution_of_data_is_refused_where_the_hardware_can_tell<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         let outcome = host.fault(space, va, AccessKind::Execute);
         if M::HAS_NO_EXECUTE {
@@ -102,9 +98,7 @@ in_every_mode! {
     }
 
     fn execution_of_data_that_is_not_valid_is_refused_where_the_hardware_can_tell<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         let outcome = host.fault(space, va, AccessKind::Execute);
         let expected = if M::HAS_NO_EXECUTE { VIOLATION } else { Ok(FaultKind::DemandZero) };
         assert_eq!(outcome, expected);
@@ -153,9 +147,7 @@ in_every_mode! {
     }
 
     fn guard_of_a_page_that_was_trimmed_survives_repurposing<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 1);
+        let (host, space, va) = Host::<M>::with_pages(96, 1);
         host.write(space, va, 7);
         host.protect(space, va, 1, guarded(Access::ReadWrite)).expect("protected");
         host.write_modified();

@@ -45,9 +45,7 @@ fn age<M: PagingMode>(host: &Host<M>, space: AddressSpaceId, va: Va) -> u8 {
 
 in_every_mode! {
     fn pages_take_the_free_entry_released_last<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 4);
+        let (host, space, va) = Host::<M>::with_pages(96, 4);
         for page in 0..3 {
             host.write(space, page_at(va, page), 1);
         }
@@ -66,9 +64,7 @@ in_every_mode! {
     }
 
     fn peak_is_the_largest_size_so_far<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 3);
+        let (host, space, va) = Host::<M>::with_pages(96, 3);
         for page in 0..3 {
             host.write(space, page_at(va, page), 1);
         }
@@ -143,9 +139,7 @@ in_every_mode! {
     }
 
     fn locked_entries_move_below_first_dynamic_and_back<M>() {
-        let host = Host::<M>::new(96);
-        let space = host.space();
-        let va = host.allocate(space, 4);
+        let (host, space, va) = Host::<M>::with_pages(96, 4);
         for page in 0..4 {
             host.write(space, page_at(va, page), page);
         }
