@@ -15,6 +15,7 @@
 //! | `lists` | chains, links, totals and colours; available pages; zeroed frames are zero |
 //! | `picture` | (reads tables for the next) |
 //! | `tables` | each space's tables from the root down: entries and the frames they name, used entries, self-map, slots |
+//! | `large_pages` | the directory entries of large pages and their runs |
 //! | `working_set` | each valid page has its entry, the free list has the rest, figures |
 //! | `descriptors` | the descriptor tree, charges, the figures of the space |
 //! | `frames` | each frame's counts, flags, original entry and owner |
@@ -26,6 +27,7 @@ mod decode;
 mod defect;
 mod descriptors;
 mod frames;
+mod large_pages;
 mod lists;
 mod memory;
 mod picture;

@@ -181,7 +181,7 @@ impl<M: Hardware> Hostile<M> {
 }
 
 /// The calls.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtFreeVirtualMemory",
@@ -199,6 +199,7 @@ const NAMES: [&str; 17] = [
     "NtMapUserPhysicalPages",
     // Something for the others to find.
     "NtAllocateVirtualMemory as a program makes it",
+    "NtAllocateVirtualMemory of large pages",
     "NtFreeVirtualMemory as a program makes it",
 ];
 
@@ -436,6 +437,20 @@ impl<M: Hardware> Hostile<M> {
                     size: Ok((1 + self.random.below(20)) * PAGE),
                     kind: self.random.pick(&[0x1000, 0x3000, 0x3000, 0x20_3000, 0x40_2000]),
                     protection: self.random.pick(&[2, 4, 4, 0x104]),
+                };
+                self.ranged(AllocateVirtualMemory::new(caller, parameters))
+            }
+            16 => {
+                let length = M::LARGE_PAGE.to_bytes().get();
+                let (base, size) = (self.base(), self.bytes());
+                let aligned = |number: u64| number / length * length;
+                let parameters = AllocateParameters {
+                    process: self.process(),
+                    base: base.map(aligned),
+                    zero_bits: 0,
+                    size: size.map(|size| aligned(size).max(length)),
+                    kind: self.flags(&[0x2000_3000, 0x2000_3000, 0x2010_3000, 0x2000_1000]),
+                    protection: self.flags(&[2, 4, 0x40, 0x204]),
                 };
                 self.ranged(AllocateVirtualMemory::new(caller, parameters))
             }

@@ -16,7 +16,7 @@
 //!
 //! Everything here is constant or arithmetic: nothing is shared.
 
-use crate::{Bytes, Level, PAGE_SHIFT, PteWord, Region, Slot, Va, Vpn};
+use crate::{Bytes, Level, PAGE_SHIFT, Pages, Pfn, PteWord, Region, Slot, Va, Vpn};
 
 /// Lowest address a VAD may use (spec 1.1).
 pub const LOWEST_USER_ADDRESS: Va = Va::new(0x1_0000);
@@ -39,6 +39,8 @@ pub trait PagingMode: PteWord {
     const ADDRESS_BITS: u32;
     /// Entries in a table page.
     const ENTRIES: usize = 4096 / Self::ENTRY_BYTES;
+    /// Pages of a large page, of which its first frame's number is a multiple.
+    const LARGE_PAGE: Pages = Pages::new(Self::ENTRIES as u64);
     /// Entries in the table of level [`PagingMode::TOP`].
     const TOP_ENTRIES: usize;
 
@@ -118,6 +120,15 @@ pub trait PagingMode: PteWord {
     #[inline]
     fn slot(va: Va, level: Level) -> Slot {
         Slot::from_low_bits((va.get() >> Self::shift(level)) & (Self::ENTRIES as u64 - 1))
+    }
+
+    /// The frame of the page at `va`, which the directory word `word` maps as part of a large
+    /// page.
+    #[inline]
+    fn frame_in_large_page(word: u64, va: Va) -> Pfn {
+        // The lowest bit of the frame field belongs to the attribute table.
+        let first = Self::valid_pfn(word).get() & !(Self::ENTRIES as u32 - 1);
+        Pfn::new(first | u32::from(Self::slot(va, Level::Table).get()))
     }
 
     /// The first address that the entry of `va` at `level` maps.

@@ -176,6 +176,32 @@ pub trait PteWord: PteFormat {
         word & LARGE != 0
     }
 
+    /// The valid directory word that maps a large page of the user from this first frame on, whose
+    /// number is a multiple of the entries of a table. Otherwise as [`PteWord::valid_user`].
+    #[inline]
+    fn valid_user_large(pfn: Pfn, protection: Protection, dirtiness: Dirtiness) -> u64 {
+        valid::<Self>(pfn, protection, dirtiness) | OWNER | LARGE
+    }
+
+    /// The directory word that keeps the frames of a large page together while it is not mapped.
+    /// It has the form of a page in transition with a protection that neither a page nor a table
+    /// in transition ever has.
+    #[inline]
+    fn unmapped_large(pfn: Pfn) -> u64 {
+        Self::transition(pfn, Protection::DECOMMIT)
+    }
+
+    /// Whether a directory word stands for a large page, mapped or not, rather than for a table.
+    #[inline]
+    fn is_of_large_page(word: u64) -> bool {
+        if Self::is_valid(word) {
+            Self::is_large(word)
+        } else {
+            word & (PROTOTYPE | TRANSITION | PROTECTION)
+                == TRANSITION | protection_bits(Protection::DECOMMIT)
+        }
+    }
+
     /// The working-set hint of a valid word; [`WorkingSetHint::NONE`] in modes without it.
     #[inline]
     fn working_set_hint(word: u64) -> WorkingSetHint {

@@ -29,6 +29,9 @@
 //! A physical page that a process allocates (AWE) goes from Zeroed or Free to Active, is Active
 //! whether it is mapped or not, and goes through Transition to Free when it is given back.
 //!
+//! A frame of a large page goes from Zeroed, Free or Standby to Active (`take_named`), and is
+//! Active until no processor can reach it and it is Free again.
+//!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten
 //! the translation (row 7); only then does it reach a list.
@@ -39,6 +42,7 @@
 
 pub mod available;
 pub mod colors;
+pub mod contiguous;
 pub mod entry;
 pub mod guard;
 pub mod lists;

@@ -202,7 +202,8 @@ impl<'m, P: Platform> SpaceView<'m, P> {
         while at != level {
             let entry = EntryRef { table, slot: P::Paging::slot(va, at) };
             let value = self.manager.raw_entry(entry);
-            if !P::Paging::is_valid(value) {
+            let large = at == Level::Directory && P::Paging::is_large(value);
+            if !P::Paging::is_valid(value) || large {
                 return None;
             }
             table = P::Paging::valid_pfn(value);
@@ -325,12 +326,12 @@ impl<P: Platform> Manager<P> {
         }
     }
 
-    /// The entry of the page at `va`, if its tables are valid.
+    /// The entry of the page at `va`, if its tables are valid; none in a large page.
     #[must_use]
     pub fn page_entry(&self, space: AddressSpaceId, va: Va) -> Option<EntryRef> {
         match self.walk(self.root(space)?, va, Level::Table) {
             Walk::Found(entry) => Some(entry),
-            Walk::Missing { .. } => None,
+            Walk::Missing { .. } | Walk::Large(_) => None,
         }
     }
 

@@ -42,6 +42,18 @@ pub enum Walk {
         /// The entry.
         entry: EntryRef,
     },
+    /// On the way down lies the directory entry of a large page, mapped or not; there is no
+    /// table below it.
+    Large(EntryRef),
+}
+
+/// What the entry of a page maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// One page.
+    Small,
+    /// A large page.
+    Large,
 }
 
 impl<P: Platform> Manager<P> {
@@ -129,6 +141,9 @@ impl<P: Platform> Manager<P> {
                 return Walk::Found(entry);
             }
             let value = self.load_entry(entry);
+            if at == Level::Directory && P::Paging::is_of_large_page(value) {
+                return Walk::Large(entry);
+            }
             match at.down() {
                 Some(below) if P::Paging::is_valid(value) => {
                     table = P::Paging::valid_pfn(value);

@@ -13,6 +13,7 @@
 //! | `delete` | deleting one page and the tables it empties |
 //! | [`allocate`] | reserve and commit |
 //! | [`free`] | release and decommit |
+//! | [`large_pages`] | memory in large pages |
 //! | [`lock`] | pages locked in the working set |
 //! | [`physical_pages`] | physical pages of a process, in windows of its addresses |
 //! | [`placeholder`] | placeholders split, merged and given back |
@@ -28,6 +29,7 @@
 pub mod allocate;
 pub(crate) mod delete;
 pub mod free;
+pub mod large_pages;
 pub mod lock;
 pub mod physical_pages;
 pub mod placeholder;
@@ -52,6 +54,7 @@ use range::Pending;
 
 pub use allocate::{Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Window};
 pub use free::{Free, FreeType};
+pub use large_pages::AllocateLargePages;
 pub use lock::{Before, LockMemory, Locked, Locks, UnlockMemory};
 pub use physical_pages::{
     AllocatePhysicalPages, FrameNumbers, FreePhysicalPages, MapPhysicalPages, WindowAddresses,

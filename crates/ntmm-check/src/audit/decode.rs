@@ -30,6 +30,15 @@ pub(super) enum Word {
     Prototype,
 }
 
+/// A directory word that does not stand for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LargeWord {
+    /// Maps a large page for the program, from this frame on.
+    Mapped { pfn: Pfn },
+    /// Keeps frames of this run, and is not valid.
+    Unmapped { pfn: Pfn },
+}
+
 /// Formats and addresses of a paging mode. Pages are named by number, of which there are as
 /// many bits as are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +171,22 @@ impl Mode {
         }
     }
 
+    /// What `word` means in a directory, if it stands for a large page (spec 2.10).
+    #[inline]
+    pub(super) fn decode_large(&self, word: u64) -> Option<LargeWord> {
+        const LARGE: u64 = 1 << 7;
+        const OWNER: u64 = 1 << 2;
+        match self.decode(word) {
+            Word::Valid { pfn } if word & (LARGE | OWNER) == LARGE | OWNER => {
+                Some(LargeWord::Mapped { pfn })
+            }
+            Word::Transition { pfn } if (word >> 5) as u8 & 0x1F == DECOMMITTED => {
+                Some(LargeWord::Unmapped { pfn })
+            }
+            _ => None,
+        }
+    }
+
     /// The entry number `slot` of the table that holds `words`.
     #[inline]
     pub(super) fn entry_of(&self, words: impl Fn(usize) -> u64, slot: u32) -> u64 {
@@ -262,6 +287,19 @@ mod tests {
         // UsedPageTableEntries of a 64-bit word is neither frame nor offset (spec 2.2).
         assert_eq!(AMD64.decode(0xC0 | 5 << 12), Word::DemandZero { protection: 6 });
         assert_eq!(AMD64.decode(1 << 63 | 0x7_0025), Word::Valid { pfn: Pfn::new(0x70) });
+    }
+
+    #[test]
+    fn directory_words_of_large_pages_decode() {
+        let (mapped, kept) = (0x40_00E7, 0x40_0A00);
+        for mode in [I386, PAE, AMD64] {
+            let pfn = Pfn::new(0x400);
+            assert_eq!(mode.decode_large(mapped), Some(LargeWord::Mapped { pfn }));
+            assert_eq!(mode.decode_large(kept), Some(LargeWord::Unmapped { pfn }));
+            for word in [0, 0x40_0067, 0x40_00E3, 0x40_08C0, 0x200] {
+                assert_eq!(mode.decode_large(word), None, "{word:#x}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) struct Descriptor {
     pub(super) end: u64,
     pub(super) kind: VadKind,
     secured: Secured,
-    protection: u8,
+    pub(super) protection: u8,
     commitment: Commitment,
     charge: u64,
     /// Committed pages of a reserved range, decommitted ones of a committed range.

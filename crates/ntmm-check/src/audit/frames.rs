@@ -120,7 +120,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                     }
                 }
                 FrameUse::UserPhysical => check_physical(frame, tally)?,
-                FrameUse::None | FrameUse::VadNode | FrameUse::Absent => {}
+                FrameUse::None | FrameUse::VadNode | FrameUse::LargePage | FrameUse::Absent => {}
             }
         }
         let expected = *self.scratch.manager_frames.get_or_insert(own);
@@ -184,6 +184,9 @@ fn is_plain(frame: &FrameView, tally: &Tally) -> bool {
         }
         (PageLocation::Active, FrameUse::Manager) => {
             counted == (1, 1) && named == (0, 0) && flags.is_empty()
+        }
+        (PageLocation::Active, FrameUse::LargePage) => {
+            counted == (1, 1) && named == (1, 0) && flags.is_empty()
         }
         (PageLocation::Active, FrameUse::Private) => {
             counted == (1, 1) && named == (1, 0) && (flags - FrameFlags::MODIFIED).is_empty()
@@ -273,9 +276,10 @@ fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         FrameUse::Root | FrameUse::VadNode => tally.owners,
         // The directories of PAE are mapped by the root and by the self-map.
         FrameUse::PageTable if tally.permanent => tally.mappings.min(1),
-        FrameUse::Private | FrameUse::PageTable | FrameUse::WorkingSetList => {
-            tally.mappings + tally.transitions
-        }
+        FrameUse::Private
+        | FrameUse::PageTable
+        | FrameUse::WorkingSetList
+        | FrameUse::LargePage => tally.mappings + tally.transitions,
     };
     match owners {
         0 if location != PageLocation::Bad => Err(Defect::Unaccounted { pfn, location, usage }),

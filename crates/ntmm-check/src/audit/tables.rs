@@ -47,22 +47,22 @@ pub(super) struct Census {
 }
 
 /// The walk through one space.
-struct Walk<'a> {
-    space: AddressSpaceId,
+pub(super) struct Walk<'a> {
+    pub(super) space: AddressSpaceId,
     root: Pfn,
     list: &'a List,
-    census: Census,
+    pub(super) census: Census,
     /// First descriptor that does not end before the entry being visited.
-    descriptor: usize,
+    pub(super) descriptor: usize,
 }
 
 /// A table on the way.
 #[derive(Clone, Copy)]
-struct Table {
+pub(super) struct Table {
     /// Its frame, or that of the table that names it when it is in a paging file.
     pfn: Pfn,
     /// Position of that frame in the pictures.
-    frame: usize,
+    pub(super) frame: usize,
     level: u8,
     /// First page it covers.
     base: u64,
@@ -80,12 +80,19 @@ enum Residence {
 }
 
 /// An entry being visited.
-struct Visit<'a> {
-    table: &'a Table,
+pub(super) struct Visit<'a> {
+    pub(super) table: &'a Table,
     slot: u32,
-    word: u64,
+    pub(super) word: u64,
     /// First page it maps.
-    page: u64,
+    pub(super) page: u64,
+}
+
+impl Visit<'_> {
+    /// Whether the table of the entry is mapped itself.
+    pub(super) fn is_in_mapped_table(&self) -> bool {
+        self.table.residence == Residence::Mapped
+    }
 }
 
 /// Whose part of the space an entry maps.
@@ -382,10 +389,16 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         if user {
             let last = visit.page + (1 << mode.page_shift(level)) - 1;
             self.advance_descriptor(walk, visit, last)?;
+            if level == 2 && self.is_in_large_pages(walk, visit) {
+                return self.visit_large(walk, visit);
+            }
         } else if !self.is_own(walk, visit) {
             return Err(form(walk, visit));
         }
         let part = if user { Part::User } else { Part::Own };
+        if mode.decode_large(visit.word).is_some() && level == 2 {
+            return Err(form(walk, visit));
+        }
         match mode.decode(visit.word) {
             Word::Valid { pfn } => self.visit_mapped(walk, visit, pfn, part),
             Word::Transition { pfn } if user => self.visit_trimmed(walk, visit, pfn),
@@ -625,7 +638,7 @@ fn child(visit: &Visit<'_>, pfn: Pfn, frame: usize, residence: Residence) -> Tab
 
 /// Where an entry lies, as the frame it names has it.
 #[inline]
-fn entry(visit: &Visit<'_>) -> EntryRef {
+pub(super) fn entry(visit: &Visit<'_>) -> EntryRef {
     let slot = match visit.table.residence {
         Residence::Absent { slot } => slot,
         Residence::Mapped | Residence::Trimmed => visit.slot,
@@ -635,13 +648,13 @@ fn entry(visit: &Visit<'_>) -> EntryRef {
 
 /// Where an entry is.
 #[cold]
-fn place(space: AddressSpaceId, visit: &Visit<'_>) -> Place {
+pub(super) fn place(space: AddressSpaceId, visit: &Visit<'_>) -> Place {
     let (level, va) = (visit.table.level, address_of(visit.page));
     Place { space, entry: entry(visit), level, va }
 }
 
 /// An entry in a form its place does not have.
 #[cold]
-fn form(walk: &Walk<'_>, visit: &Visit<'_>) -> Defect {
+pub(super) fn form(walk: &Walk<'_>, visit: &Visit<'_>) -> Defect {
     Defect::EntryForm { place: place(walk.space, visit), word: visit.word }
 }

@@ -131,7 +131,7 @@ fn frame_map<M: Hardware>(manager: &Manager<Machine<M, Observer>>) -> FrameMap {
         PageLocation::Transition => FrameShade::Transition,
         PageLocation::Bad => FrameShade::Manager,
         PageLocation::Active => match view.usage {
-            FrameUse::Private | FrameUse::UserPhysical => FrameShade::Program,
+            FrameUse::Private | FrameUse::UserPhysical | FrameUse::LargePage => FrameShade::Program,
             FrameUse::PageTable | FrameUse::Root | FrameUse::WorkingSetList | FrameUse::VadNode => {
                 FrameShade::Space
             }

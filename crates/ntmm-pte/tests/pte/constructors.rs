@@ -64,7 +64,37 @@ fn valid_words_are_built_as_said<M: PagingMode>() {
     assert!(!M::is_valid(M::counter(255)));
 }
 
+/// Bit 7 maps a large page (spec 2.10); kept frames look like a page in transition that is
+/// decommitted (spec 2.4, 2.11), which no page is.
+fn large_pages_have_words_of_their_own<M: PagingMode>() {
+    let pfn = Pfn::new(0x1400);
+    let no_execute = if M::HAS_NO_EXECUTE { NX } else { 0 };
+    let word = M::valid_user_large(pfn, Protection::READWRITE, Dirtiness::Dirty);
+    assert_eq!(word, 0x140_00E7 | no_execute);
+    assert!(M::is_valid(word) && M::is_large(word) && M::is_of_large_page(word));
+    assert_eq!(
+        M::valid_user_large(pfn, Protection::EXECUTE_READ, Dirtiness::Dirty),
+        0x140_00A5,
+        "what cannot be written is clean"
+    );
+    let last = M::LARGE_PAGE.get() - 1;
+    for (page, offset) in [(0, 0), (1, 0xFFF), (last, 8)] {
+        let va = ntmm_pte::Va::new(0x4000_0000 + page * 0x1000 + offset);
+        assert_eq!(M::frame_in_large_page(word | 1 << 12, va), Pfn::new(0x1400 + page as u32));
+    }
+    let kept = M::unmapped_large(pfn);
+    assert_eq!(kept, 0x140_0A00);
+    assert!(!M::is_valid(kept) && M::is_of_large_page(kept));
+    assert_eq!(M::transition_pfn(kept), pfn);
+    for table in
+        [0, M::valid_table(pfn), 0x200, M::DEMAND_ZERO_TABLE, 0x140_08C0, 0x140_0A00 | 1 << 10]
+    {
+        assert!(!M::is_of_large_page(table), "{table:#x}");
+    }
+}
+
 crate::in_every_mode! {
+    large_pages => large_pages_have_words_of_their_own;
     hardware_bits => rights_follow_the_table;
     valid_words => valid_words_are_built_as_said;
 }

@@ -16,7 +16,9 @@ use crate::operation::{Operation, Pause, Step, WaitKey};
 use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
+use crate::vad::VadKind;
 use crate::virtual_memory::free::Release;
+use crate::virtual_memory::large_pages::ReleaseLargePages;
 use crate::virtual_memory::physical_pages::Rest;
 use crate::virtual_memory::range::{MissingTables, Pending, RangeWalk, flush_wait};
 use crate::working_set::header::HEADER_WORDS;
@@ -42,6 +44,10 @@ enum Stage {
         pending: Pending,
         release: Release,
     },
+    ReleasingLarge {
+        pending: Pending,
+        release: ReleaseLargePages,
+    },
     Flushing(FlushTicket),
     /// No processor reaches the space any more. Its physical pages go, then what is left of it.
     ReturningPages,
@@ -56,7 +62,9 @@ impl DeleteAddressSpace {
 
     /// Gives back what the operation holds; it can be stepped again from the start.
     fn give_up<P: Platform>(&mut self, manager: &Manager<P>) {
-        if let Stage::Releasing { pending, .. } = &mut self.stage {
+        if let Stage::Releasing { pending, .. } | Stage::ReleasingLarge { pending, .. } =
+            &mut self.stage
+        {
             pending.holds.release(manager);
         }
         if !matches!(self.stage, Stage::Start | Stage::Finished) {
@@ -81,6 +89,10 @@ impl DeleteAddressSpace {
         let mut set =
             manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
+            Some(vad) if vad.attributes.kind == VadKind::LargePages => Stage::ReleasingLarge {
+                pending: Pending::new(),
+                release: ReleaseLargePages::new(vad),
+            },
             Some(vad) => Stage::Releasing {
                 walk: RangeWalk::new(vad.start, vad.end),
                 pending: Pending::new(),
@@ -112,6 +124,20 @@ impl DeleteAddressSpace {
                         pending.holds.release(manager);
                         self.stage = Stage::NextAllocation;
                     }
+                    Err(blocked) => pending.holds.absorb(manager, blocked).map_or(Ok(()), Err)?,
+                }
+            }
+            Stage::ReleasingLarge { pending, release } => {
+                pending.check(manager)?;
+                let outcome = {
+                    let mut entry = manager.enter();
+                    let mut set = manager
+                        .lock_space(entry.token(), self.space)
+                        .ok_or(NtStatus::INVALID_HANDLE)?;
+                    release.advance(&mut set, pending)
+                };
+                match outcome {
+                    Ok(()) => self.stage = Stage::NextAllocation,
                     Err(blocked) => pending.holds.absorb(manager, blocked).map_or(Ok(()), Err)?,
                 }
             }

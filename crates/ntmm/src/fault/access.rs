@@ -13,7 +13,7 @@ use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
-use crate::vad::Commitment;
+use crate::vad::{Commitment, VadAttributes, VadKind};
 use crate::working_set::WorkingSetGuard;
 
 /// Mode of the processor when it faulted.
@@ -85,6 +85,11 @@ impl Fault {
         let mut reservation = None;
         let entry = match manager.walk(set.root(), va, Level::Table) {
             Walk::Found(entry) => entry,
+            Walk::Large(entry) => {
+                let kind = self.check_large::<P>(manager.load_entry(entry))?;
+                set.count_fault(kind);
+                return Ok(kind);
+            }
             // An address that is nobody's gets no tables.
             Walk::Missing { .. } => set.descend(va, &mut self.holds, &mut reservation, |set| {
                 if set.protection_of(va).permits(access) {
@@ -124,6 +129,16 @@ impl Fault {
         Ok(kind)
     }
 
+    /// A large page that is mapped never faults but for its protection.
+    #[cold]
+    fn check_large<P: Platform>(&self, word: u64) -> Result<FaultKind, NtStatus> {
+        if P::Paging::is_valid(word) {
+            self.check_valid::<P>(word)
+        } else {
+            Err(NtStatus::ACCESS_VIOLATION)
+        }
+    }
+
     /// A valid entry: another thread was faster, the translation was stale, or the access is
     /// not allowed.
     fn check_valid<P: Platform>(&self, word: u64) -> Result<FaultKind, NtStatus> {
@@ -141,12 +156,12 @@ impl Fault {
 }
 
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
-    /// What a zero entry at `va` means (MiCheckVirtualAddress).
+    /// What a zero entry at `va` means (MiCheckVirtualAddress). Large pages are there from the
+    /// beginning: where one is missing, its allocation is under way.
     pub(crate) fn protection_of(&self, va: Va) -> Protection {
-        match self.find_vad(va.vpn()) {
-            Some(vad) if vad.attributes.commitment == Commitment::Committed => {
-                vad.attributes.protection
-            }
+        match self.find_vad(va.vpn()).map(|vad| vad.attributes) {
+            Some(VadAttributes { kind: VadKind::LargePages, .. }) => Protection::NO_ACCESS,
+            Some(VadAttributes { commitment: Commitment::Committed, protection, .. }) => protection,
             _ => Protection::NO_ACCESS,
         }
     }

@@ -77,11 +77,26 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         reservation: &mut Option<PageReservation<'m, P>>,
         may_create: impl Fn(&Self) -> Result<(), NtStatus>,
     ) -> Result<EntryRef, Blocked> {
+        self.descend_to(Level::Table, va, holds, reservation, may_create)
+    }
+
+    /// As [`descend`](Self::descend), to the entry of `target`; the page is not large if that is
+    /// further down than the directory.
+    #[inline]
+    pub(crate) fn descend_to(
+        &mut self,
+        target: Level,
+        va: Va,
+        holds: &mut Holds,
+        reservation: &mut Option<PageReservation<'m, P>>,
+        may_create: impl Fn(&Self) -> Result<(), NtStatus>,
+    ) -> Result<EntryRef, Blocked> {
         let manager = self.manager();
         loop {
-            let (level, entry) = match manager.walk(self.root(), va, Level::Table) {
+            let (level, entry) = match manager.walk(self.root(), va, target) {
                 Walk::Found(entry) => return Ok(entry),
                 Walk::Missing { level, entry } => (level, entry),
+                Walk::Large(_) => manager.corrupt_entry(va),
             };
             if manager.load_entry(entry) == 0 {
                 may_create(self)?;

@@ -149,6 +149,14 @@ impl<P: Platform> Manager<P> {
         self.reserve_pages_above(self.available.thresholds.minimum, 1)
     }
 
+    /// Promises `pages` frames, if memory would not be short without them (MmPlentyFreePages).
+    pub(crate) fn try_reserve_plentiful_pages(&self, pages: u32) -> Option<PageReservation<'_, P>> {
+        if self.platform().fail_allocation() {
+            return None;
+        }
+        self.reserve_pages_above(self.available.thresholds.plenty, pages)
+    }
+
     /// Promises `pages` frames, if there are so many besides `rest` others.
     fn reserve_pages_above(&self, rest: u32, pages: u32) -> Option<PageReservation<'_, P>> {
         let word = &self.available.counts;

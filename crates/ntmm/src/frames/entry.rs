@@ -34,6 +34,7 @@
 //! | being read | transfer | 0 | 1 | page-file form | its entry (transition form) |
 //! | being written | working-set index if active | share | 1 + share | page-file form with the new slot | its entry |
 //! | in-page error | status | 0 | 1 | page-file form | its entry (transition form) |
+//! | part of a large page | 0 | 1 | 1 | demand-zero form with its protection | the directory entry |
 //! | physical page of a process | first frame of its owner's list | 1, 2 when mapped | 1 | links of the owner's pages (W) | its entry (valid), or [`NOWHERE`] |
 
 use ntmm_pte::{Pfn, Slot};
@@ -150,6 +151,8 @@ pub enum FrameUse {
     Absent = 8,
     /// A physical page that a process allocated by itself (AweAllocation).
     UserPhysical = 9,
+    /// A part of a large page of a process.
+    LargePage = 10,
 }
 
 impl FrameUse {
@@ -164,6 +167,7 @@ impl FrameUse {
             6 => Self::Manager,
             7 => Self::PagingFileBitmap,
             9 => Self::UserPhysical,
+            10 => Self::LargePage,
             _ => Self::Absent,
         }
     }

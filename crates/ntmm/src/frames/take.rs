@@ -145,6 +145,36 @@ impl<P: Platform> Manager<P> {
         frame: &mut FrameGuard<'_, '_, P>,
         mut reservation: PageReservation<'_, P>,
     ) {
+        self.unlink_available(frame, &mut reservation);
+        frame.insert(FrameFlags::REMOVAL_REQUESTED);
+        self.free_frame(frame);
+    }
+
+    /// Takes a frame that is on a list of available pages for `usage`: this one and no other. It
+    /// is active then, with zeroes in it and with no flags, references or mappings.
+    pub(crate) fn take_named(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        reservation: &mut PageReservation<'_, P>,
+        usage: FrameUse,
+    ) {
+        let zeroed = frame.location() == PageLocation::Zeroed;
+        self.unlink_available(frame, reservation);
+        frame.begin(usage);
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        if !zeroed {
+            self.platform().zero(frame.pfn());
+        }
+    }
+
+    /// Takes a frame off the list of available pages that it is on. Its page, if it holds one,
+    /// leaves memory.
+    fn unlink_available(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        reservation: &mut PageReservation<'_, P>,
+    ) {
         let (pfn, entry, location) = (frame.pfn(), frame.entry(), frame.location());
         {
             let list = self.lock_list(frame.token(), location);
@@ -154,8 +184,6 @@ impl<P: Platform> Manager<P> {
         if location == PageLocation::Standby {
             self.restore_entry(frame);
         }
-        frame.insert(FrameFlags::REMOVAL_REQUESTED);
-        self.free_frame(frame);
     }
 
     /// Takes the head of the free list to be zeroed; it stays available. None when the list is

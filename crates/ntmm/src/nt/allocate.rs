@@ -2,7 +2,7 @@
 
 use ntmm_pte::mode::LOWEST_USER_ADDRESS;
 use ntmm_pte::protection::{PAGE_NOACCESS, PAGE_READWRITE};
-use ntmm_pte::{ALLOCATION_GRANULARITY, Bytes, Level, PagingMode, Protection, Va};
+use ntmm_pte::{ALLOCATION_GRANULARITY, Bytes, PagingMode, Protection, Va};
 
 use super::constants::{
     MEM_COMMIT, MEM_LARGE_PAGES, MEM_PHYSICAL, MEM_REPLACE_PLACEHOLDER, MEM_RESERVE,
@@ -12,12 +12,14 @@ use super::profile::{NullPage, Placeholders};
 use super::requirements::{ExtendedParameter, Requirements, Wishes, requirements_of};
 use super::target::open;
 use super::{AddressLimit, Caller, Captured, Outcome, Privileges, Process, ProcessAccess, Stage};
+use crate::AddressSpaceId;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::virtual_memory::{
-    Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Reset, Window,
+    Allocate, AllocateLargePages, AllocationType, Direction, MemoryUse, Placement, Region, Reset,
+    Window,
 };
 
 /// The parameters of the call as they come.
@@ -58,6 +60,7 @@ pub struct AllocateVirtualMemory {
 #[derive(Debug)]
 enum Call {
     Allocate(Allocate),
+    LargePages(AllocateLargePages),
     Reset(Reset),
 }
 
@@ -171,6 +174,31 @@ impl Request {
         }))
     }
 
+    /// Row 15 and the rule on large pages of 3.2: they are reserved and committed in one call. In
+    /// the place of a placeholder they are not to be had.
+    fn large_pages<M: PagingMode>(
+        &self,
+        caller: &Caller,
+        space: AddressSpaceId,
+        base: Va,
+        size: Bytes,
+    ) -> Result<Call, NtStatus> {
+        if !caller.holds(Privileges::LOCK_MEMORY) {
+            return Err(NtStatus::PRIVILEGE_NOT_HELD);
+        }
+        if !self.reserves(base.get()) {
+            return Err(NtStatus::INVALID_PARAMETER_5);
+        }
+        let protection = self.protection;
+        Ok(Call::LargePages(match self.placement::<M>(caller, base.get())? {
+            Placement::Within(window) => {
+                AllocateLargePages::within(space, window, size, protection)
+            }
+            Placement::Replacing(_) => return Err(NtStatus::INVALID_PARAMETER),
+            _ => AllocateLargePages::at(space, base, size, protection),
+        }))
+    }
+
     fn memory_use(&self) -> MemoryUse {
         match self.kind {
             kind if kind & MEM_RESERVE_PLACEHOLDER != 0 => MemoryUse::Placeholder,
@@ -226,7 +254,7 @@ fn check<M: PagingMode>(
     let space = open(caller, parameters.process, &[ProcessAccess::VM_OPERATION])?;
     let (from, bytes) = (Va::new(base), Bytes::new(size));
     if request.has(MEM_LARGE_PAGES) {
-        return Err(refuse_large_pages::<M>(caller, base, size));
+        return request.large_pages::<M>(caller, space, from, bytes);
     }
     if request.has(MEM_RESET) {
         return Ok(Call::Reset(Reset::new(space, from, bytes)));
@@ -242,21 +270,6 @@ fn check<M: PagingMode>(
     let placement = request.placement::<M>(caller, base)?;
     let call = Allocate::new(space, placement, bytes, kind, request.protection);
     Ok(Call::Allocate(call.of(request.memory_use())))
-}
-
-/// Row 15 and the rule on large pages of 3.2. There never is a run of frames for one: the manager
-/// keeps frames for small pages only.
-fn refuse_large_pages<M: PagingMode>(caller: &Caller, base: u64, size: u64) -> NtStatus {
-    let large = M::span(Level::Directory).get();
-    if !caller.holds(Privileges::LOCK_MEMORY) {
-        NtStatus::PRIVILEGE_NOT_HELD
-    } else if !base.is_multiple_of(large) {
-        NtStatus::INVALID_PARAMETER_2
-    } else if !size.is_multiple_of(large) {
-        NtStatus::INVALID_PARAMETER_4
-    } else {
-        NtStatus::INSUFFICIENT_RESOURCES
-    }
 }
 
 impl<P: Platform> Operation<P> for AllocateVirtualMemory {
@@ -279,6 +292,7 @@ impl<P: Platform> Operation<P> for Call {
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
         match self {
             Self::Allocate(call) => call.step(manager),
+            Self::LargePages(call) => call.step(manager),
             Self::Reset(call) => call.step(manager),
         }
     }
@@ -286,6 +300,7 @@ impl<P: Platform> Operation<P> for Call {
     fn abandon(self, manager: &Manager<P>) {
         match self {
             Self::Allocate(call) => call.abandon(manager),
+            Self::LargePages(call) => call.abandon(manager),
             Self::Reset(call) => call.abandon(manager),
         }
     }

@@ -16,6 +16,7 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
+use crate::tables::PageSize;
 use crate::virtual_memory::{
     AllocationInformation, ListWorkingSet, PageQuestions, PageSink, Query, QueryAllocation,
     QueryPages, Residency, ResidentPage,
@@ -180,9 +181,11 @@ impl PageQuestions for AttributeWords<'_> {
         const VALID: u64 = 1;
         const PROTECTION_SHIFT: u32 = 4;
         const LOCKED: u64 = 1 << 22;
+        const LARGE_PAGE: u64 = 1 << 23;
         let attributes = page.map_or(0, |page| {
             let locked = if page.residency == Residency::Locked { LOCKED } else { 0 };
-            VALID | u64::from(page.protection.to_page_flags()) << PROTECTION_SHIFT | locked
+            let large = if page.size == PageSize::Large { LARGE_PAGE } else { 0 };
+            VALID | u64::from(page.protection.to_page_flags()) << PROTECTION_SHIFT | locked | large
         });
         if let Some(word) = self.words.get_mut(2 * number + 1) {
             *word = attributes;

@@ -196,6 +196,11 @@ impl<M: PagingMode> Host<M> {
             FrameUse::VadNode | FrameUse::Manager | FrameUse::PagingFileBitmap => {
                 assert_eq!((view.share, view.references), (1, 1), "{view:?}");
             }
+            FrameUse::LargePage => {
+                assert_eq!((view.share, view.references), (1, 1), "{view:?}");
+                assert_eq!(view.location, PageLocation::Active, "{view:?}");
+                assert_eq!(mappings, 1, "{view:?} is part of one large page");
+            }
             FrameUse::UserPhysical if view.flags.contains(FrameFlags::DELETED) => {
                 assert_eq!((view.share, mappings), (0, 0), "{view:?} waits for a flush");
             }
@@ -275,6 +280,11 @@ impl<M: PagingMode> Host<M> {
             let at = M::entry_address(va_of, level).get();
             (self_map..self_map + (M::SELF_MAP_ENTRIES * M::ENTRY_BYTES) as u64).contains(&at)
         };
+        if level == Level::Directory && M::is_user(va_of) && M::is_of_large_page(word) {
+            *findings.inside.entry(entry.table).or_default() += 1;
+            self.look_at_large(findings, entry, word, va);
+            return;
+        }
         match M::decode(word) {
             PteState::Zero | PteState::DemandZero { .. } => {}
             PteState::Valid(valid) => {
@@ -333,6 +343,21 @@ impl<M: PagingMode> Host<M> {
                 }
             }
             other => panic!("{va_of:?} holds {other:?}"),
+        }
+    }
+
+    /// All frames of a large page are its own; of one that is not mapped, any.
+    fn look_at_large(&self, findings: &mut Findings, entry: EntryRef, word: u64, va: u64) {
+        let valid = M::is_valid(word);
+        let first = if valid { M::valid_pfn(word) } else { M::transition_pfn(word) };
+        assert_eq!(first.get() as usize % M::ENTRIES, 0, "{va:#x} maps {word:#x}");
+        for number in 0..M::ENTRIES as u32 {
+            let view = self.view(Pfn::new(first.get() + number));
+            let own = view.usage == FrameUse::LargePage && view.container == entry;
+            assert!(own || !valid, "{va:#x} maps {view:?}");
+            if own {
+                *findings.mappings.entry(view.pfn).or_default() += 1;
+            }
         }
     }
 

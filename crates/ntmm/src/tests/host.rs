@@ -250,10 +250,14 @@ impl<M: PagingMode> Host<M> {
             if !M::is_valid(value) || !allowed {
                 return None;
             }
+            let large = at == Level::Directory && M::is_large(value);
             if !is_pdpt {
-                let dirty = access == AccessKind::Write && at == Level::Table;
+                let dirty = access == AccessKind::Write && (at == Level::Table || large);
                 let seen = M::set_accessed(value);
                 self.store_raw(entry, if dirty { M::set_dirty(seen) } else { seen });
+            }
+            if large {
+                return Some(M::frame_in_large_page(value, va));
             }
             table = M::valid_pfn(value);
             level = at.down();
@@ -308,7 +312,7 @@ impl<M: PagingMode> Host<M> {
     pub fn entry_at(&self, space: AddressSpaceId, va: Va, level: Level) -> Option<EntryRef> {
         match self.manager.walk(self.manager.root(space)?, va, level) {
             Walk::Found(entry) => Some(entry),
-            Walk::Missing { .. } => None,
+            Walk::Missing { .. } | Walk::Large(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@
 mod allocate;
 mod free;
 mod handles;
+mod large_pages;
 mod lock;
 mod physical_pages;
 mod placeholders;

@@ -86,7 +86,7 @@ impl Window {
     }
 
     /// The hole for `pages` pages.
-    fn find<P: Platform>(
+    pub(super) fn find<P: Platform>(
         self,
         set: &WorkingSetGuard<'_, '_, P>,
         pages: Pages,

@@ -50,7 +50,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             self.count_private(Pages::new(0), Pages::new(1));
         }
         if remains == Remains::Nothing {
-            self.delete_empty_tables(batch, va, entry)?;
+            self.delete_empty_tables(batch, va, (entry, Level::Table))?;
         }
         Ok(())
     }
@@ -137,15 +137,15 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         batch.push_frame(va, pfn);
     }
 
-    /// Deletes the table of `entry` when nothing is left in it, then the one above, and so on.
-    fn delete_empty_tables(
+    /// Deletes the table of `entry`, an entry of `level`, when nothing is left in it, then the one
+    /// above, and so on. The batch has a record, and room for them.
+    pub(super) fn delete_empty_tables(
         &mut self,
         batch: &mut FlushBatch<'_, P>,
         va: Va,
-        mut entry: EntryRef,
+        (mut entry, mut level): (EntryRef, Level),
     ) -> Result<(), Blocked> {
         let manager = self.manager();
-        let mut level = Level::Table;
         while level < P::Paging::SELF_MAP_LEVEL && manager.entry(entry.table).used_entries() == 0 {
             let Some(above) = level.up() else { break };
             let Walk::Found(at) = manager.walk(self.root(), va, above) else { break };

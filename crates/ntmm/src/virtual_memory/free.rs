@@ -8,6 +8,7 @@ use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 
 use super::allocate::{CountCommitment, Region, is_committed};
 use super::delete::Remains;
+use super::large_pages::ReleaseLargePages;
 use super::protect::page_range;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
@@ -58,6 +59,8 @@ enum Stage {
         start: Vpn,
         end: Vpn,
     },
+    /// Large pages, all of which go.
+    FreeingLarge(ReleaseLargePages, Region),
 }
 
 impl Free {
@@ -72,6 +75,11 @@ impl Free {
         let (start, end) = self.range::<P::Paging>()?;
         let (vad, end) = check(set.find_vad(start), (start, end), self.size, self.kind)?;
         set.check_secured(&vad, start, end, SecuredChange::Deletion)?;
+        if vad.attributes.kind == VadKind::LargePages {
+            let region = Region::of_pages::<P::Paging>(start, end);
+            self.stage = Stage::FreeingLarge(ReleaseLargePages::new(vad), region);
+            return Ok(());
+        }
         self.stage = match start.checked_sub(Pages::new(1)) {
             Some(front_end) if self.kind == FreeType::Release && start > vad.start => {
                 let walk = RangeWalk::new(vad.start, front_end);
@@ -255,6 +263,12 @@ impl<P: Platform> Visitor<P> for Decommit {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Takes a descriptor away none of whose pages has an entry, with all that it is charged.
+    pub(super) fn release_descriptor(&mut self, vad: Vad) {
+        let uncharged = vad.attributes.commit_charge.get();
+        Release { vad, last: vad.end, uncharged }.shorten(self, vad.end);
+    }
+
     /// Splits a descriptor in front of `start`, when `front` of its charged pages lie there.
     /// Returns the descriptor that now begins at `start`.
     pub(super) fn split_vad(&mut self, vad: &Vad, start: Vpn, front: Pages) -> Result<Vad, Pause> {
@@ -321,6 +335,10 @@ impl<P: Platform> Stages<P> for Free {
             self.start(set)?;
         }
         let pending = &mut self.call.pending;
+        if let Stage::FreeingLarge(release, region) = &mut self.stage {
+            release.advance(set, pending)?;
+            return Ok(*region);
+        }
         if let Stage::Splitting { walk, vad, start, end, front } = &mut self.stage {
             let mut count = CountCommitment::new(*vad);
             let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut count);

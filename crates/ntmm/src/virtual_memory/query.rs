@@ -170,6 +170,8 @@ impl Query {
             let (level, entry) = match manager.walk(set.root(), va, Level::Table) {
                 Walk::Found(entry) => break (Level::Table, entry),
                 Walk::Missing { level, entry } => (level, entry),
+                // It has the protection of its allocation, as all of it has.
+                Walk::Large(entry) => break (Level::Directory, entry),
             };
             if manager.load_entry(entry) == 0 {
                 break (level, entry);

@@ -189,6 +189,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                 let va = P::Paging::va_of_vpn(page);
                 match manager.walk(self.root(), va, Level::Table) {
                     Walk::Found(entry) => entry,
+                    // Large pages are freed in another way, and nothing else is done to them.
+                    Walk::Large(_) => manager.corrupt_entry(va),
                     Walk::Missing { level, entry } => {
                         if manager.load_entry(entry) != 0 {
                             // What lies below is seen when the table is back.

@@ -12,7 +12,7 @@ use crate::frames::FrameUse;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
-use crate::tables::Walk;
+use crate::tables::{PageSize, Walk};
 use crate::working_set::WorkingSetGuard;
 
 /// Pages or entries looked at under one hold of the lock.
@@ -27,6 +27,8 @@ pub struct ResidentPage {
     pub protection: Protection,
     /// Whether it is locked.
     pub residency: Residency,
+    /// Whether it is part of a large page.
+    pub size: PageSize,
 }
 
 /// Whether a page may leave the working set.
@@ -67,21 +69,32 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if !P::Paging::is_user(va) {
             return None;
         }
-        let Walk::Found(entry) = manager.walk(self.root(), va, Level::Table) else { return None };
+        let (entry, size) = match manager.walk(self.root(), va, Level::Table) {
+            Walk::Found(entry) => (entry, PageSize::Small),
+            Walk::Large(entry) => (entry, PageSize::Large),
+            Walk::Missing { .. } => return None,
+        };
         let word = manager.load_entry(entry);
         if !P::Paging::is_valid(word) {
             return None;
         }
+        let page = va.vpn();
+        if size == PageSize::Large {
+            let frame = manager.entry(P::Paging::frame_in_large_page(word, va));
+            let protection = P::Paging::software_protection(frame.original());
+            return Some(ResidentPage { page, protection, residency: Residency::Locked, size });
+        }
         let frame = manager.entry(P::Paging::valid_pfn(word));
         if frame.state().usage() == FrameUse::UserPhysical {
             let (protection, residency) = (Protection::READWRITE, Residency::Locked);
-            return Some(ResidentPage { page: va.vpn(), protection, residency });
+            return Some(ResidentPage { page, protection, residency, size });
         }
         let locked = self.locate(va, frame.u1()).is_some_and(|index| self.entry(index).is_locked());
         Some(ResidentPage {
-            page: va.vpn(),
+            page,
             protection: P::Paging::software_protection(frame.original()),
             residency: if locked { Residency::Locked } else { Residency::Pageable },
+            size,
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
-use crate::tables::Walk;
+use crate::tables::{PageSize, Walk};
 use crate::working_set::WorkingSetGuard;
 
 mod copy;
@@ -88,7 +88,11 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         if !P::Paging::is_user(va) {
             return None;
         }
-        let Walk::Found(entry) = manager.walk(self.root(), va, Level::Table) else { return None };
+        let (entry, size) = match manager.walk(self.root(), va, Level::Table) {
+            Walk::Found(entry) => (entry, PageSize::Small),
+            Walk::Large(entry) => (entry, PageSize::Large),
+            Walk::Missing { .. } => return None,
+        };
         let mut word = manager.load_entry(entry);
         loop {
             let allowed = match kind {
@@ -102,7 +106,13 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             let seen = P::Paging::set_accessed(word);
             let marked = if kind == AccessKind::Write { P::Paging::set_dirty(seen) } else { seen };
             match manager.exchange_entry(entry, word, marked) {
-                Ok(()) => return Some(manager.platform().frame(P::Paging::valid_pfn(word))),
+                Ok(()) => {
+                    let pfn = match size {
+                        PageSize::Small => P::Paging::valid_pfn(word),
+                        PageSize::Large => P::Paging::frame_in_large_page(word, va),
+                    };
+                    return Some(manager.platform().frame(pfn));
+                }
                 // A processor has marked it too.
                 Err(actual) => word = actual,
             }

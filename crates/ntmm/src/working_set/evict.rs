@@ -29,7 +29,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     pub(crate) fn entry_of_valid(&self, va: Va) -> EntryRef {
         match self.manager().walk(self.root(), va, Level::Table) {
             Walk::Found(entry) => entry,
-            Walk::Missing { .. } => self.manager().corrupt_entry(va),
+            Walk::Missing { .. } | Walk::Large(_) => self.manager().corrupt_entry(va),
         }
     }
 
@@ -137,7 +137,7 @@ impl<P: Platform> Manager<P> {
                 }
                 self.corrupt_entry(va)
             }
-            Walk::Missing { .. } => self.corrupt_entry(va),
+            Walk::Missing { .. } | Walk::Large(_) => self.corrupt_entry(va),
         }
     }
 

@@ -256,7 +256,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     fn window_entry(&mut self, va: Va, holds: &mut Holds) -> Result<EntryRef, Blocked> {
         match self.manager().walk(self.root(), va, Level::Table) {
             Walk::Found(entry) => Ok(entry),
-            Walk::Missing { .. } => self.descend(va, holds, &mut None, |_| Ok(())),
+            Walk::Missing { .. } | Walk::Large(_) => self.descend(va, holds, &mut None, |_| Ok(())),
         }
     }
 }

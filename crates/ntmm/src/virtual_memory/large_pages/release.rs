@@ -1,0 +1,220 @@
+//! The end of large pages: when they are freed, with their space, or because not all of them could
+//! be had.
+//!
+//! First all of them are unmapped and everything of the space is flushed; then, and only then,
+//! their frames are free; at last the entries go, with the tables that are empty then, and the
+//! descriptor. All of this is done anew if it was begun before and given up: what was unmapped then
+//! may never have been flushed.
+
+use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Va, Vpn};
+
+use super::STRETCH;
+use crate::fault::Blocked;
+use crate::flush::FlushBatch;
+use crate::frames::FrameUse;
+use crate::frames::entry::FrameFlags;
+use crate::platform::{FlushScope, Platform};
+use crate::tables::EntryRef;
+use crate::vad::Vad;
+use crate::virtual_memory::range::Pending;
+use crate::working_set::WorkingSetGuard;
+
+/// Room in a flush batch that the tables above one large page may need.
+const BATCH_ROOM: usize = 4;
+
+/// Releases an allocation of large pages.
+#[derive(Debug)]
+pub(crate) struct ReleaseLargePages {
+    vad: Vad,
+    stage: Stage,
+}
+
+/// What is being done, from this page on.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Unmapping(Vpn),
+    /// And of its large page from this frame on.
+    Freeing(Vpn, u32),
+    Clearing(Vpn),
+    Done,
+}
+
+impl ReleaseLargePages {
+    /// Releases the pages of `vad`.
+    pub(crate) const fn new(vad: Vad) -> Self {
+        Self { vad, stage: Stage::Unmapping(vad.start) }
+    }
+
+    /// Releases the pages of `vad`, none of which was ever mapped.
+    pub(crate) const fn unreached(vad: Vad) -> Self {
+        Self { vad, stage: Stage::Freeing(vad.start, 0) }
+    }
+
+    /// Goes on for a stretch; fine when that was the last. The caller owns address creation.
+    pub(crate) fn advance<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        pending: &mut Pending,
+    ) -> Result<(), Blocked> {
+        match self.stage {
+            Stage::Unmapping(page) => self.unmap(set, pending, page),
+            Stage::Freeing(page, number) => {
+                self.free(set, page, number);
+                Err(Blocked::Restart)
+            }
+            Stage::Clearing(page) => self.clear(set, pending, page),
+            Stage::Done => Ok(()),
+        }
+    }
+
+    /// The first page of the large page after that of `page`; none behind the last.
+    fn after<M: PagingMode>(&self, page: Vpn) -> Option<Vpn> {
+        page.checked_add(M::LARGE_PAGE).filter(|&next| next <= self.vad.end)
+    }
+
+    fn unmap<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        pending: &mut Pending,
+        mut page: Vpn,
+    ) -> Result<(), Blocked> {
+        for _ in 0..STRETCH {
+            set.unmap_large(P::Paging::va_of_vpn(page));
+            match self.after::<P::Paging>(page) {
+                Some(next) => page = next,
+                None => {
+                    self.stage = Stage::Freeing(self.vad.start, 0);
+                    let manager = set.manager();
+                    manager.counters.flushes.add(1);
+                    let scope = FlushScope::Space { space: set.space() };
+                    let ticket = manager.platform().flush(scope);
+                    if manager.platform().acknowledged(ticket) {
+                        return Err(Blocked::Restart);
+                    }
+                    return Err(pending.await_flush(ticket).into());
+                }
+            }
+        }
+        self.stage = Stage::Unmapping(page);
+        Err(Blocked::Restart)
+    }
+
+    fn free<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        mut page: Vpn,
+        mut number: u32,
+    ) {
+        let length = P::Paging::ENTRIES as u32;
+        let mut left = STRETCH;
+        while left > 0 {
+            let held = set.large_entry(P::Paging::va_of_vpn(page));
+            let end = match held {
+                Some((entry, word)) => {
+                    let first = P::Paging::transition_pfn(word);
+                    let end = length.min(number + left);
+                    (number..end).for_each(|number| {
+                        set.free_frame_of(entry, Pfn::new(first.get() + number));
+                    });
+                    end
+                }
+                None => length,
+            };
+            left = left.saturating_sub((end - number).clamp(1, left));
+            number = end;
+            if number >= length {
+                number = 0;
+                match self.after::<P::Paging>(page) {
+                    Some(next) => page = next,
+                    None => {
+                        self.stage = Stage::Clearing(self.vad.start);
+                        return;
+                    }
+                }
+            }
+        }
+        self.stage = Stage::Freeing(page, number);
+    }
+
+    fn clear<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        pending: &mut Pending,
+        mut page: Vpn,
+    ) -> Result<(), Blocked> {
+        let mut batch = FlushBatch::new(set.manager(), set.space());
+        // Where directories come and go, they go to the batch.
+        if Level::Directory < P::Paging::SELF_MAP_LEVEL {
+            batch.take_record()?;
+        }
+        let mut left = STRETCH;
+        while left > 0 && batch.room() >= BATCH_ROOM {
+            set.clear_large(&mut batch, P::Paging::va_of_vpn(page))?;
+            left -= 1;
+            self.stage = match self.after::<P::Paging>(page) {
+                Some(next) => Stage::Clearing(next),
+                None => {
+                    set.release_descriptor(self.vad);
+                    Stage::Done
+                }
+            };
+            let Stage::Clearing(next) = self.stage else { break };
+            page = next;
+        }
+        match batch.finish(set.token()) {
+            Some(ticket) => Err(pending.await_flush(ticket).into()),
+            None if matches!(self.stage, Stage::Done) => Ok(()),
+            None => Err(Blocked::Restart),
+        }
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Unmaps the large page at `va`, if it is mapped. Its frames stay its own.
+    fn unmap_large(&mut self, va: Va) {
+        let manager = self.manager();
+        let Some((entry, word)) = self.large_entry(va) else { return };
+        if P::Paging::is_valid(word) {
+            let first =
+                P::Paging::frame_in_large_page(word, P::Paging::span_base(va, Level::Directory));
+            manager.swap_entry(entry, P::Paging::unmapped_large(first));
+            self.count_private(Pages::ZERO, P::Paging::LARGE_PAGE);
+        }
+    }
+
+    /// Frees a frame of the run that an unmapped entry names, if it is kept for that entry.
+    fn free_frame_of(&mut self, entry: EntryRef, pfn: Pfn) {
+        let manager = self.manager();
+        if !manager.frame_exists(pfn) {
+            return;
+        }
+        let known = manager.entry(pfn);
+        let (table, slot) = known.container();
+        // Only the holder of this lock gives frames to the entry or takes them away.
+        let kept =
+            known.state().usage() == FrameUse::LargePage && entry == EntryRef { table, slot };
+        if kept {
+            self.free_large_frame(pfn);
+        }
+    }
+
+    /// Frees a frame of a large page that no processor can reach.
+    pub(super) fn free_large_frame(&mut self, pfn: Pfn) {
+        let manager = self.manager();
+        let mut frame = manager.lock_frame(self.token(), pfn);
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        frame.insert(FrameFlags::DELETED);
+        manager.drop_reference(&mut frame);
+    }
+
+    /// Clears the unmapped entry of a large page without frames, and deletes the tables that are
+    /// empty then. The batch has a record if there may be any.
+    fn clear_large(&mut self, batch: &mut FlushBatch<'_, P>, va: Va) -> Result<(), Blocked> {
+        let manager = self.manager();
+        let Some((entry, word)) = self.large_entry(va) else { return Ok(()) };
+        manager.store_software(entry, word, 0);
+        manager.entry(entry.table).drop_share();
+        self.delete_empty_tables(batch, va, (entry, Level::Directory))
+    }
+}
