@@ -29,6 +29,10 @@
 //! A physical page that a process allocates (AWE) goes from Zeroed or Free to Active, is Active
 //! whether it is mapped or not, and goes through Transition to Free when it is given back.
 //!
+//! A page whose contents have been reset (MEM_RESET, `contents`) goes from Modified to Standby
+//! at once, and takes rows 5 and 8 as any unmodified page does, but to the head of the list: its
+//! frame is the first to be taken.
+//!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten
 //! the translation (row 7); only then does it reach a list.
@@ -39,6 +43,7 @@
 
 pub mod available;
 pub mod colors;
+pub(crate) mod contents;
 pub mod entry;
 pub mod guard;
 pub mod lists;
