@@ -5,7 +5,7 @@ use ntmm::address_space::AddressSpaceId;
 use ntmm::operation::Step;
 use ntmm::virtual_memory::{
     Allocate, AllocationType, Free, FreeType, MemoryInformation, MemoryState, Placement, Protect,
-    Query, Region as ManagerRegion,
+    Query, Region as ManagerRegion, Reset,
 };
 use ntmm_machine::Hardware;
 use ntmm_pte::{Bytes, Va};
@@ -77,6 +77,8 @@ fn call_for(world: &mut World, thread: Thread, window: Window, action: Action) -
             Some(Call::Commit { range: within(window, extent)?, rights })
         }
         Action::Decommit(extent) => Some(Call::Decommit { range: within(window, extent)? }),
+        Action::Reset(extent) => Some(Call::Reset { range: within(window, extent)? }),
+        Action::UndoReset(extent) => Some(Call::UndoReset { range: within(window, extent)? }),
         Action::Release(extent) => {
             // The rest of an allocation somewhere else could not be told from what comes into
             // the hole.
@@ -114,6 +116,7 @@ fn within(window: Window, extent: Extent) -> Option<Range> {
 pub(crate) enum ManagerCall {
     Allocate(Allocate),
     Free(Free),
+    Reset(Reset),
     Protect(Protect),
     Query(Query),
 }
@@ -161,6 +164,12 @@ impl ManagerCall {
                 };
                 Self::Free(Free::new(space, address(range.first), bytes(range.pages), kind))
             }
+            Call::Reset { range } => {
+                Self::Reset(Reset::new(space, address(range.first), bytes(range.pages)))
+            }
+            Call::UndoReset { range } => {
+                Self::Reset(Reset::undoing(space, address(range.first), bytes(range.pages)))
+            }
             Call::Protect { range, rights } => Self::Protect(Protect::new(
                 space,
                 address(range.first),
@@ -175,6 +184,7 @@ impl ManagerCall {
         match self {
             Self::Allocate(call) => answered(cpu.step(call), |it| Answer::Range(range_of(it))),
             Self::Free(call) => answered(cpu.step(call), |it| Answer::Range(range_of(it))),
+            Self::Reset(call) => answered(cpu.step(call), |it| Answer::Range(range_of(it))),
             Self::Protect(call) => answered(cpu.step(call), |it| {
                 Answer::Protected(range_of(it.region), Rights::from_protection(it.old))
             }),
@@ -188,6 +198,7 @@ impl ManagerCall {
         match self {
             Self::Allocate(call) => cpu.abandon(call),
             Self::Free(call) => cpu.abandon(call),
+            Self::Reset(call) => cpu.abandon(call),
             Self::Protect(call) => cpu.abandon(call),
             Self::Query(call) => cpu.abandon(call),
         }

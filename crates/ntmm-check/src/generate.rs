@@ -26,6 +26,7 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
     let mut setup = setup;
     setup.withheld = if memory.one_in(3) { memory.skewed(120) } else { 0 };
     let often = memory.pick(&[3, 10, 30]);
+    let mut resets = Resets::new(seed);
     let mut list = Vec::new();
     for process in 0..generator.processes {
         list.push(Operation::Create { process });
@@ -37,6 +38,7 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
             let thread = generator.someone(&mut memory);
             change_memory(&mut memory, &setup, thread, &mut list);
         }
+        resets.next(&generator, &mut list);
     }
     Scenario { setup, operations: list }
 }
@@ -58,6 +60,46 @@ fn change_memory(random: &mut Random, setup: &Setup, thread: Thread, list: &mut 
     }
     let action = if random.one_in(2) { Action::Lend(frames) } else { Action::TakeBack(frames) };
     list.push(Operation::Act { thread, action });
+}
+
+/// Contents are given up and wanted back. Drawn from numbers of its own, like what the host does.
+#[derive(Debug)]
+struct Resets {
+    random: Random,
+    /// One operation in so many; zero for never.
+    often: u32,
+}
+
+impl Resets {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5245_5345_5400_0000);
+        let often = random.pick(&[0, 0, 30, 10, 4]);
+        Self { random, often }
+    }
+
+    fn next(&mut self, generator: &Generator, list: &mut Vec<Operation>) {
+        let Self { random, often } = self;
+        if *often == 0 || !random.one_in(*often) {
+            return;
+        }
+        let thread = generator.someone(random);
+        let class = Class::ALL[random.weighted(&generator.classes)];
+        let region = Region { class, number: random.below(u32::from(class.count())) as u8 };
+        let known = match generator.size(thread, region) {
+            0 => generator.stride,
+            _ if random.one_in(25) => generator.stride,
+            size => size,
+        };
+        let extent = if random.one_in(3) {
+            Extent { region, first: 0, pages: known }
+        } else {
+            let first = random.below(known);
+            Extent { region, first, pages: random.skewed(known - first) }
+        };
+        let undo = random.one_in(4);
+        let action = if undo { Action::UndoReset(extent) } else { Action::Reset(extent) };
+        list.push(Operation::Act { thread, action });
+    }
 }
 
 fn draw_setup(random: &mut Random, paging: Paging) -> Setup {

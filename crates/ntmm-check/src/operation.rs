@@ -13,6 +13,8 @@
 //! | `P.T allocate R PAGES PROTECTION PLACEMENT` | reserved and committed |
 //! | `P.T commit R FIRST PAGES PROTECTION` | |
 //! | `P.T decommit R FIRST PAGES` | 0 pages: all of the allocation |
+//! | `P.T reset R FIRST PAGES` | the contents are given up |
+//! | `P.T undo-reset R FIRST PAGES` | they are wanted back |
 //! | `P.T release R FIRST PAGES` | 0 pages: all of the allocation |
 //! | `P.T protect R FIRST PAGES PROTECTION` | |
 //! | `P.T query R PAGE` | |
@@ -167,6 +169,10 @@ pub enum Action {
     Commit(Extent, Rights),
     /// NtFreeVirtualMemory with MEM_DECOMMIT.
     Decommit(Extent),
+    /// NtAllocateVirtualMemory with MEM_RESET.
+    Reset(Extent),
+    /// NtAllocateVirtualMemory with MEM_RESET_UNDO.
+    UndoReset(Extent),
     /// NtFreeVirtualMemory with MEM_RELEASE.
     Release(Extent),
     /// NtProtectVirtualMemory.
@@ -201,13 +207,15 @@ pub enum Action {
 }
 
 impl Action {
-    /// The region the action changes the structure of, if it does.
+    /// The region the action changes the structure of, or takes contents from, if it does.
     #[must_use]
     pub const fn restructures(&self) -> Option<Region> {
         match self {
             Self::Allocate { region, .. } => Some(*region),
             Self::Commit(extent, _)
             | Self::Decommit(extent)
+            | Self::Reset(extent)
+            | Self::UndoReset(extent)
             | Self::Release(extent)
             | Self::Protect(extent, _) => Some(extent.region),
             _ => None,
@@ -304,6 +312,8 @@ impl fmt::Display for Action {
             }
             Self::Commit(extent, rights) => write!(f, "commit {extent} {rights}"),
             Self::Decommit(extent) => write!(f, "decommit {extent}"),
+            Self::Reset(extent) => write!(f, "reset {extent}"),
+            Self::UndoReset(extent) => write!(f, "undo-reset {extent}"),
             Self::Release(extent) => write!(f, "release {extent}"),
             Self::Protect(extent, rights) => write!(f, "protect {extent} {rights}"),
             Self::Query { region, page } => write!(f, "query {region} {page}"),
@@ -450,6 +460,8 @@ fn parse_action(words: &mut Words<'_>) -> Result<Action, BadOperation> {
         "allocate" => words.allocation(Backing::Committed)?,
         "commit" => Action::Commit(words.extent()?, words.next("protection")?),
         "decommit" => Action::Decommit(words.extent()?),
+        "reset" => Action::Reset(words.extent()?),
+        "undo-reset" => Action::UndoReset(words.extent()?),
         "release" => Action::Release(words.extent()?),
         "protect" => Action::Protect(words.extent()?, words.next("protection")?),
         "query" => {

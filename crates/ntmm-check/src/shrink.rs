@@ -174,6 +174,8 @@ fn simpler_actions(action: Action) -> Vec<Action> {
             extents(extent).map(|extent| Action::Protect(extent, rights)).collect()
         }
         Action::Decommit(extent) => extents(extent).map(Action::Decommit).collect(),
+        Action::Reset(extent) => extents(extent).map(Action::Reset).collect(),
+        Action::UndoReset(extent) => extents(extent).map(Action::UndoReset).collect(),
         Action::Release(extent) => extents(extent).map(Action::Release).collect(),
         Action::Touch(burst) => extents(burst.extent)
             .map(|extent| Burst { extent, ..burst })

@@ -28,7 +28,9 @@ use std::ops::RangeInclusive;
 
 use crate::call::{Answer, Call, Handle};
 use crate::rules::{Rules, Version};
-use numbers::{ACCESS_DENIED, INVALID_HANDLE, OBJECT_TYPE_MISMATCH, PAGE, PROCESS_IS_TERMINATING};
+use numbers::{
+    ACCESS_DENIED, INVALID_HANDLE, OBJECT_TYPE_MISMATCH, PAGE, PROCESS_IS_TERMINATING, SHARED_DATA,
+};
 
 /// Pages a single call may add. Beyond, the map would only grow slow: such a call is not made.
 const MOST_PAGES: u64 = 1024;
@@ -180,6 +182,21 @@ impl Model {
         let found = self.pages.range(page..).find(is_wanted);
         let (&page, _) = found.or_else(|| self.pages.iter().find(is_wanted))?;
         self.extent(page)
+    }
+
+    /// The first page of `range` that nothing can be allocated over: one of an allocation, or the
+    /// page of shared data, which has a descriptor of its own (nt-internals 12.4).
+    fn first_taken(&self, range: &RangeInclusive<u64>) -> Option<u64> {
+        let allocated = self.pages.range(range.clone()).next().map(|(page, _)| *page);
+        let shared = Some(SHARED_DATA / PAGE).filter(|page| range.contains(page));
+        allocated.into_iter().chain(shared).min()
+    }
+
+    /// The last page of `range` that nothing can be allocated over.
+    fn last_taken(&self, range: &RangeInclusive<u64>) -> Option<u64> {
+        let allocated = self.pages.range(range.clone()).next_back().map(|(page, _)| *page);
+        let shared = Some(SHARED_DATA / PAGE).filter(|page| range.contains(page));
+        allocated.into_iter().chain(shared).max()
     }
 
     /// First and last page of the allocation that `page` belongs to.

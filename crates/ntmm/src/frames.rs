@@ -32,6 +32,10 @@
 //! A frame of a large page goes from Zeroed, Free or Standby to Active (`take_named`), and is
 //! Active until no processor can reach it and it is Free again.
 //!
+//! A page whose contents have been reset (MEM_RESET, `contents`) goes from Modified to Standby
+//! at once, and takes rows 5 and 8 as any unmodified page does, but to the head of the list: its
+//! frame is the first to be taken.
+//!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten
 //! the translation (row 7); only then does it reach a list.
@@ -42,6 +46,7 @@
 
 pub mod available;
 pub mod colors;
+pub(crate) mod contents;
 pub mod contiguous;
 pub mod entry;
 pub mod guard;

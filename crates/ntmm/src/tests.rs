@@ -45,6 +45,7 @@ mod nt;
 mod page_tables;
 mod paging_files;
 mod protecting;
+mod resetting;
 mod securing;
 mod stacks;
 mod transitions;

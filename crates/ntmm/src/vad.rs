@@ -5,6 +5,7 @@
 //! read under the working-set lock and changed under that lock by the owner of address creation.
 
 mod secured;
+pub(crate) mod shared_data;
 pub mod tree;
 mod write_watch;
 

@@ -164,9 +164,12 @@ pub enum Defect {
         /// The word.
         word: u64,
     },
-    /// A frame counts as clean, or is being written, and has no slot in a paging file.
+    /// A frame counts as clean though it was not reset, or is being written, and has no slot in a
+    /// paging file.
     NoCopy(Pfn),
-    /// A modified frame that is not being written keeps a slot with a stale copy.
+    /// A frame that has been reset counts as modified too, or holds no page of a program.
+    Reset(Pfn),
+    /// A modified or reset frame that is not being written keeps a slot with a useless copy.
     StaleCopy {
         /// The frame.
         pfn: Pfn,

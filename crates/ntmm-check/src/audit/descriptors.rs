@@ -192,7 +192,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let nodes = self.tally_nodes(space)?;
         let list_growth = census.list_pages - 1;
         let own = Self::MODE.own_frames + u64::from(nodes) + u64::from(list_growth);
-        let private = if census.hidden { header.private_pages() } else { census.private_pages };
+        let wanted = census.private_pages - census.reset_pages;
+        let private = if census.hidden { header.private_pages() } else { wanted };
         let figures = [
             (Figure::Commit, charged + self.tables_needed() + own, header.commit()),
             (Figure::VirtualSize, pages << 12, header.virtual_size()),

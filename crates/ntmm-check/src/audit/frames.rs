@@ -137,8 +137,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 
     /// Checks the original entry of a pageable frame, and claims the slot it names. A page
-    /// whose only copy is in memory is modified; any other has a slot; the slot of a copy that
-    /// is stale has been given back (spec 2.14).
+    /// whose only copy is in memory is modified, or has been reset; any other has a slot; the
+    /// slot of a copy that is stale or of no use has been given back (spec 2.14, 7.4).
     #[inline]
     fn check_copy(claims: &mut Claims, frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         if frame.location == PageLocation::Bad {
@@ -160,9 +160,14 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         }
         let modified = frame.flags.contains(FrameFlags::MODIFIED);
         let written = frame.flags.contains(FrameFlags::WRITE_IN_PROGRESS);
+        let reset = frame.flags.contains(FrameFlags::RESET);
+        if reset && (modified || frame.usage != FrameUse::Private) {
+            return Err(Defect::Reset(frame.pfn));
+        }
+        let needless = modified || reset;
         match slot {
-            None if written || !modified => Err(Defect::NoCopy(frame.pfn)),
-            Some(slot) if modified && !written => Err(Defect::StaleCopy { pfn: frame.pfn, slot }),
+            None if written || !needless => Err(Defect::NoCopy(frame.pfn)),
+            Some(slot) if needless && !written => Err(Defect::StaleCopy { pfn: frame.pfn, slot }),
             _ => Ok(()),
         }
     }

@@ -175,8 +175,11 @@ impl fmt::Display for Defect {
                 "frame {:#x} is clean or being written and has no slot in a paging file",
                 pfn.get()
             ),
+            Self::Reset(pfn) => {
+                write!(f, "frame {:#x} is marked as reset and must not be", pfn.get())
+            }
             Self::StaleCopy { pfn, slot } => {
-                write!(f, "modified frame {:#x} keeps slot {slot:#x}", pfn.get())
+                write!(f, "modified or reset frame {:#x} keeps slot {slot:#x}", pfn.get())
             }
             Self::NoSuchFrame(place, pfn) => {
                 write!(f, "{place} names frame {:#x}, which there is not", pfn.get())

@@ -36,6 +36,8 @@ pub(super) struct Census {
     pub(super) indirect: u32,
     /// User pages in memory and in paging files.
     pub(super) private_pages: u64,
+    /// Those of them in memory whose contents have been reset.
+    pub(super) reset_pages: u64,
     /// Pages of the working-set list.
     pub(super) list_pages: u32,
     /// Tables that map the list.
@@ -337,6 +339,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].mappings += 1;
+                walk.census.reset_pages += self.is_reset(index);
                 self.check_working_set_entry(walk, visit, index, visit.page, Part::User)
             }
             Word::Transition { pfn } if !window => {
@@ -344,10 +347,17 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 let index = self.check_named(walk, visit, pfn, form, usage)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].transitions += 1;
+                walk.census.reset_pages += self.is_reset(index);
                 Ok(())
             }
             _ => Err(form(walk, visit)),
         }
+    }
+
+    /// One when the contents of a frame have been reset.
+    #[inline]
+    fn is_reset(&self, index: usize) -> u64 {
+        u64::from(self.scratch.frames[index].flags.contains(FrameFlags::RESET))
     }
 
     /// Visits the entry of a window that maps a physical page of the process, which is in no

@@ -25,6 +25,12 @@ pub(crate) enum Call {
     Decommit {
         range: Range,
     },
+    Reset {
+        range: Range,
+    },
+    UndoReset {
+        range: Range,
+    },
     /// No pages: the whole allocation.
     Release {
         range: Range,
@@ -148,6 +154,17 @@ impl Model {
             }
             return mismatch("status", "NOT_COMMITTED where every page is committed".to_owned());
         }
+        if let (Call::UndoReset { .. }, NtStatus::UNSUCCESSFUL) = (call, status) {
+            let space = self.space(process);
+            let nothing =
+                |version: &Version| version.is_committed() && version.contents.may_be_nothing();
+            if range.iter().any(|page| space.page(page).may(nothing)) {
+                // What has survived is kept all the same.
+                space.change(call, range);
+                return Ok(Aftermath::Known);
+            }
+            return mismatch("status", "UNSUCCESSFUL where nothing can be lost".to_owned());
+        }
         let tables = super::TABLES_CHARGE + range.pages / 512;
         self.excuse(status, call.charge() + tables)?;
         // Charges come first: nothing has happened when they are refused.
@@ -176,13 +193,15 @@ impl Space {
             }
             Call::Allocate { range, .. } => Ok(range),
             Call::Query { page } => Ok(Range { first: page, pages: 1 }),
-            Call::Commit { range, .. } => self.named(range, NtStatus::INVALID_PARAMETER_4),
+            Call::Commit { range, .. } | Call::Reset { range } | Call::UndoReset { range } => {
+                self.named(range, NtStatus::INVALID_PARAMETER_4)
+            }
             Call::Protect { range, .. } => self.named(range, NtStatus::INVALID_PARAMETER_3),
             Call::Decommit { range } | Call::Release { range } => self.freed(range),
         }
     }
 
-    /// The pages that a commit or protect call names.
+    /// The pages that a commit, reset or protect call names.
     fn named(&self, range: Range, no_pages: NtStatus) -> Result<Range, NtStatus> {
         if range.pages == 0 {
             return Err(no_pages);
@@ -234,7 +253,13 @@ impl Space {
                 self.allocations.insert(found.first, allocation);
                 Ok(())
             }
-            (Call::Commit { .. } | Call::Decommit { .. }, Answer::Range(found)) => {
+            (
+                Call::Commit { .. }
+                | Call::Decommit { .. }
+                | Call::Reset { .. }
+                | Call::UndoReset { .. },
+                Answer::Range(found),
+            ) => {
                 check_range(found, range)?;
                 self.change(call, range);
                 Ok(())
@@ -353,6 +378,8 @@ fn effect_of(call: Call) -> Option<Effect> {
             State::Free | State::Reserved => version.clone(),
         })),
         Call::Decommit { .. } => Some(Box::new(|_| Version::blank(State::Reserved))),
+        Call::Reset { .. } => Some(Box::new(Version::reset)),
+        Call::UndoReset { .. } => Some(Box::new(Version::kept)),
         Call::Allocate { .. } | Call::Release { .. } | Call::Query { .. } => None,
     }
 }

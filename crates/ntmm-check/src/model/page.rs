@@ -47,10 +47,25 @@ impl Contents {
         }
     }
 
+    /// Whether the page may be one that was never written.
+    pub(crate) const fn may_be_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let page = self.0.get_or_insert_with(|| vec![0; PAGE_BYTES as usize].into());
         page[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
+}
+
+/// Whether contents last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    /// Until the page is decommitted.
+    Yes,
+    /// They have been reset: at any time the page may come to hold zeroes, all of it, until it is
+    /// next written.
+    No,
 }
 
 /// One possible truth of a page.
@@ -58,12 +73,13 @@ impl Contents {
 pub(crate) struct Version {
     pub(crate) state: State,
     pub(crate) contents: Contents,
+    lasting: Lasting,
 }
 
 impl Version {
     /// A page without contents.
     pub(crate) const fn blank(state: State) -> Self {
-        Self { state, contents: Contents(None) }
+        Self { state, contents: Contents(None), lasting: Lasting::Yes }
     }
 
     pub(crate) const fn is_committed(&self) -> bool {
@@ -84,7 +100,20 @@ impl Version {
 
     /// The same page with these rights, committed if it was not.
     pub(crate) fn committed(&self, rights: Rights) -> Self {
-        Self { state: State::Committed(rights), contents: self.contents.clone() }
+        Self { state: State::Committed(rights), ..self.clone() }
+    }
+
+    /// The same page with contents that may be lost at any time. Nothing cannot be lost.
+    pub(crate) fn reset(&self) -> Self {
+        if self.contents.may_be_nothing() {
+            return self.clone();
+        }
+        Self { lasting: Lasting::No, ..self.clone() }
+    }
+
+    /// The same page with contents that last.
+    pub(crate) fn kept(&self) -> Self {
+        Self { lasting: Lasting::Yes, ..self.clone() }
     }
 
     /// The same page without a guard.
@@ -96,7 +125,8 @@ impl Version {
     }
 }
 
-/// What may be known of a page: its possible versions, at least one.
+/// What may be known of a page: its possible versions, at least one. With a version whose contents
+/// do not last there is always the one that has lost them.
 #[derive(Clone, Debug)]
 pub(crate) struct Page(Vec<Version>);
 
@@ -127,6 +157,7 @@ impl Page {
     pub(crate) fn observe(&mut self, fits: impl Fn(&Version) -> bool) {
         if self.may(&fits) {
             self.0.retain(fits);
+            self.admit_losses();
         }
     }
 
@@ -135,17 +166,30 @@ impl Page {
         let changed: Vec<Version> = self.0.iter().map(change).collect();
         self.0.clear();
         changed.into_iter().for_each(|version| self.add(version));
+        self.admit_losses();
     }
 
     /// Every version may have changed.
     pub(crate) fn perhaps(&mut self, change: impl Fn(&Version) -> Version) {
         let changed: Vec<Version> = self.0.iter().map(change).collect();
         changed.into_iter().for_each(|version| self.add(version));
+        self.admit_losses();
     }
 
-    /// Stores bytes in every version.
+    /// Stores bytes in every version; all of them last from now on.
     pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
-        self.0.iter_mut().for_each(|version| version.contents.write(offset, bytes));
+        for version in &mut self.0 {
+            version.contents.write(offset, bytes);
+            version.lasting = Lasting::Yes;
+        }
+    }
+
+    /// What does not last may be lost.
+    fn admit_losses(&mut self) {
+        let fleeting = |version: &&Version| version.lasting == Lasting::No;
+        let lost: Vec<Version> =
+            self.0.iter().filter(fleeting).map(|version| Version::blank(version.state)).collect();
+        lost.into_iter().for_each(|version| self.add(version));
     }
 
     fn add(&mut self, version: Version) {

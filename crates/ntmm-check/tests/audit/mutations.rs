@@ -131,6 +131,18 @@ mod run {
         for (location, flag, found) in flags {
             finds::<M>(|sample| sample.or(sample.private(location).pfn, 0, flag << FLAGS), found);
         }
+        // A table whose contents are said to be unwanted, and pages: the space counts those.
+        let reset = 256 << FLAGS;
+        finds::<M>(
+            |sample| sample.or(sample.page_table(), 0, reset),
+            |defect| matches!(defect, Defect::Reset(_)),
+        );
+        for location in [Active, Standby] {
+            finds::<M>(
+                |sample| sample.or(sample.private(location).pfn, 0, reset),
+                |defect| figure(defect, Figure::PrivatePages),
+            );
+        }
         // A clean page whose slot was given back, and a dirty one that keeps it.
         finds::<M>(|sample| sample.forget_modified(), |defect| matches!(defect, Defect::NoCopy(_)));
         finds::<M>(

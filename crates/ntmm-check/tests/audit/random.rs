@@ -3,7 +3,7 @@
 //! after every step.
 
 use ntmm::virtual_memory::{
-    Allocate, AllocationType, Free, FreeType, Placement, Protect, Query, Region,
+    Allocate, AllocationType, Free, FreeType, Placement, Protect, Query, Region, Reset,
 };
 use ntmm::working_set::WorkingSetLimits;
 use ntmm::working_set::limits::{EmptyWorkingSet, Hardness};
@@ -36,6 +36,7 @@ enum Running {
     Fault(Fault),
     Allocate(Allocate),
     Free(Free),
+    Reset(Reset),
     Protect(Protect),
     Empty(EmptyWorkingSet),
     Query(Query),
@@ -58,6 +59,7 @@ impl Running {
             Self::Fault(operation) => plain(machine, operation),
             Self::Allocate(operation) => plain(machine, operation),
             Self::Free(operation) => plain(machine, operation),
+            Self::Reset(operation) => plain(machine, operation),
             Self::Protect(operation) => plain(machine, operation),
             Self::Empty(operation) => plain(machine, operation),
             Self::Query(operation) => plain(machine, operation),
@@ -70,6 +72,7 @@ impl Running {
             Self::Fault(operation) => machine.manager.abandon(operation),
             Self::Allocate(operation) => machine.manager.abandon(operation),
             Self::Free(operation) => machine.manager.abandon(operation),
+            Self::Reset(operation) => machine.manager.abandon(operation),
             Self::Protect(operation) => machine.manager.abandon(operation),
             Self::Empty(operation) => machine.manager.abandon(operation),
             Self::Query(operation) => machine.manager.abandon(operation),
@@ -216,6 +219,8 @@ impl<M: PagingMode> Run<M> {
             }
             6 => Running::Empty(EmptyWorkingSet::new(space)),
             7 => Running::Query(Query::new(space, va)),
+            9 => Running::Reset(Reset::new(space, va, size)),
+            10 => Running::Reset(Reset::undoing(space, va, size)),
             8 if self.below(4) == 0 => {
                 self.processes.swap_remove(who);
                 let gone = |(owner, _): &mut (_, Running)| *owner == space;

@@ -208,7 +208,7 @@ impl Model {
         } else {
             base / GRANULARITY * GRANULARITY / PAGE..=(base + (size - 1)) / PAGE
         };
-        if self.pages.range(range.clone()).next().is_some() {
+        if self.first_taken(&range).is_some() {
             return Err(CONFLICTING_ADDRESSES.into());
         }
         if range.end() - range.start() >= MOST_PAGES {
@@ -264,9 +264,9 @@ impl Model {
         let unit = bounds.alignment / PAGE;
         let mut first = (bounds.lowest / PAGE).next_multiple_of(unit);
         while (first + pages) * PAGE <= bounds.highest + 1 {
-            match self.pages.range(first..first + pages).next_back() {
+            match self.last_taken(&(first..=first + pages - 1)) {
                 None => return Some(first),
-                Some((last, _)) => first = (last + 1).next_multiple_of(unit),
+                Some(last) => first = (last + 1).next_multiple_of(unit),
             }
         }
         None
@@ -281,9 +281,9 @@ impl Model {
             if first * PAGE < bounds.lowest {
                 return None;
             }
-            match self.pages.range(first..first + pages).next() {
+            match self.first_taken(&(first..=first + pages - 1)) {
                 None => return Some(first),
-                Some((used, _)) => end = *used,
+                Some(used) => end = used,
             }
         }
     }
@@ -322,7 +322,7 @@ impl Model {
         }
         for (_, page) in self.pages.range_mut(range.clone()) {
             // 17 does not speak of resetting: what was written stays so, and for good, since the
-            // page that knew it is gone.
+            // page that knew it counts as clean.
             page.written_for_good = page.written;
         }
         let (base, size) = bytes_of(&range);

@@ -30,9 +30,9 @@ impl Model {
                     kind,
                 };
             }
-            let next = self.pages.range(page..).next().map(|(page, _)| page * PAGE);
             // What lies above the highest allocation belongs to the system.
-            let end = next.unwrap_or(self.rules.highest_allocated_address() + 1);
+            let behind = (self.rules.highest_allocated_address() + 1) / PAGE;
+            let end = self.first_taken(&(page..=behind)).unwrap_or(behind) * PAGE;
             let (state, protection) = (FREE, NOACCESS);
             return Basic { base, size: end - base, state, protection, ..Basic::default() };
         };
@@ -57,6 +57,16 @@ impl Model {
     pub(super) fn query_region(&self, handle: Handle, address: u64) -> Result<Answer, u32> {
         self.rules.check_handle(handle)?;
         let page = address / PAGE;
+        // In the narrow layout it lies above all descriptors and has none.
+        if page == SHARED_DATA / PAGE && !self.rules.is_narrow() {
+            return Ok(Answer::success(Written::Region(Region {
+                base: SHARED_DATA,
+                protection: READONLY,
+                kind: 0,
+                size: PAGE,
+                committed: PAGE,
+            })));
+        }
         let (first, last) = self.extent(page).ok_or(INVALID_ADDRESS)?;
         let committed = self
             .pages

@@ -6,6 +6,7 @@ use ntmm_pte::{Level, Pages, Protection, Va};
 use super::in_page::Holds;
 use super::{Blocked, Target};
 use crate::frames::PageReservation;
+use crate::frames::contents::Wanted;
 use crate::operation::{Pause, Wait};
 use crate::platform::Platform;
 use crate::status::NtStatus;
@@ -122,7 +123,17 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         Ok(())
     }
 
-    /// Counts pages the space has in memory or in paging files.
+    /// Counts pages of the space whose contents have come to be wanted, or not any more.
+    pub(crate) fn count_wanted(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Unchanged => {}
+            Wanted::Again => self.count_private(Pages::new(1), Pages::new(0)),
+            Wanted::NoLonger => self.count_private(Pages::new(0), Pages::new(1)),
+        }
+    }
+
+    /// Counts pages the space has in memory or in paging files. A page whose contents have been
+    /// reset does not count until it is found to have been written again.
     pub(crate) fn count_private(&mut self, added: Pages, removed: Pages) {
         let header = self.header();
         header.set_private_pages(

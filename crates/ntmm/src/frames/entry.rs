@@ -13,8 +13,8 @@
 //! | 0 | 0 | lock | A | the PFN lock, split |
 //! | 0 | 1-3 | location | F | u3.PageLocation |
 //! | 0 | 4-7 | use | F | (implied by PteAddress) |
-//! | 0 | 8-15 | flags | F | u3 flags, u4.InPageError |
-//! | 0 | 16-17 | cache attribute | F | u3.CacheAttribute |
+//! | 0 | 8-16 | flags | F | u3 flags, u4.InPageError |
+//! | 0 | 18-19 | cache attribute | F | u3.CacheAttribute |
 //! | 0 | 24-39 | reference count | F | u3.ReferenceCount |
 //! | 1 | 0-63 | original entry; on free and zeroed lists the colour links | F; L | OriginalPte |
 //! | 2 | 0-31 | link forward; working-set index; transfer; status | L; F; F; F | u1 |
@@ -176,7 +176,7 @@ impl FrameUse {
 bitflags::bitflags! {
     /// Flags of an entry (spec 3.2). Tag F.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct FrameFlags: u8 {
+    pub struct FrameFlags: u16 {
         /// The contents exist nowhere else.
         const MODIFIED = 1;
         /// A read into the frame is in progress; u1 names the transfer.
@@ -194,6 +194,9 @@ bitflags::bitflags! {
         const REMOVAL_REQUESTED = 64;
         /// A memory error was reported; the frame goes to the bad list.
         const PARITY_ERROR = 128;
+        /// The contents were given up: the page is not written, and when the frame is taken it
+        /// is one that was never touched. Never together with MODIFIED.
+        const RESET = 256;
     }
 }
 
@@ -205,6 +208,8 @@ pub(crate) const LOCK: BitLock = BitLock::new(0);
 pub struct FrameState(u64);
 
 impl FrameState {
+    const FLAGS_SHIFT: u32 = 8;
+    const FLAGS_MASK: u16 = 0x1FF;
     const REFERENCE_SHIFT: u32 = 24;
 
     /// Interprets word 0.
@@ -240,7 +245,7 @@ impl FrameState {
     /// Its flags.
     #[must_use]
     pub const fn flags(self) -> FrameFlags {
-        FrameFlags::from_bits_retain((self.0 >> 8) as u8)
+        FrameFlags::from_bits_retain((self.0 >> Self::FLAGS_SHIFT) as u16 & Self::FLAGS_MASK)
     }
 
     /// Whether all of `flags` are set.
@@ -264,15 +269,15 @@ impl FrameState {
     }
 
     pub(crate) const fn insert(&mut self, flags: FrameFlags) {
-        self.0 |= (flags.bits() as u64) << 8;
+        self.0 |= (flags.bits() as u64) << Self::FLAGS_SHIFT;
     }
 
     pub(crate) const fn remove(&mut self, flags: FrameFlags) {
-        self.0 &= !((flags.bits() as u64) << 8);
+        self.0 &= !((flags.bits() as u64) << Self::FLAGS_SHIFT);
     }
 
     pub(crate) const fn clear_flags(&mut self) {
-        self.0 &= !(0xFF << 8);
+        self.0 &= !((Self::FLAGS_MASK as u64) << Self::FLAGS_SHIFT);
     }
 
     pub(crate) const fn set_references(&mut self, count: u16) {

@@ -279,13 +279,22 @@ impl<P: Platform> Manager<P> {
             self.free_frame(frame);
         } else if frame.has(FrameFlags::MODIFIED) {
             self.insert_on_list(frame, PageLocation::Modified, Position::Tail);
-        } else if !frame.leaving().is_empty() {
-            // The page is in its paging file: it goes on without this frame.
+        } else {
+            self.make_standby(frame);
+        }
+    }
+
+    /// Puts a frame that nobody refers to and that need not be written on the standby list, or
+    /// takes its page out of it when the frame is to leave.
+    pub(crate) fn make_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        if !frame.leaving().is_empty() {
+            // The page is in its paging file or nowhere: it goes on without this frame.
             self.restore_entry(frame);
             self.free_frame(frame);
-        } else {
-            self.insert_on_list(frame, PageLocation::Standby, Position::Tail);
+            return;
         }
+        let position = if frame.has(FrameFlags::RESET) { Position::Head } else { Position::Tail };
+        self.insert_on_list(frame, PageLocation::Standby, position);
     }
 
     /// Puts a frame nobody refers to on the free list, or on the bad list when it is to leave;

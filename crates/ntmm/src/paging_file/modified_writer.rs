@@ -4,7 +4,9 @@
 //! A step takes the oldest modified page and those of its neighbours in its page table that are
 //! modified too, then the next oldest, until a cluster is full; gives them neighbouring slots;
 //! and submits one write. While it is being written a page may be faulted in, changed and
-//! trimmed again; only its modified flag decides at completion whether the copy is good.
+//! trimmed again; only its modified flag decides at completion whether the copy is good. A page
+//! whose contents were reset is not on the modified list; when that happens while it is being
+//! written, the copy is given up at completion, be the write good or bad.
 
 use arrayvec::ArrayVec;
 use ntmm_pte::{PageFileOffset, PagingMode, Pfn, PteWord, Slot};
@@ -215,11 +217,12 @@ impl<P: Platform> Manager<P> {
         for &pfn in &frames {
             let mut frame = self.lock_frame(token, pfn);
             frame.remove(FrameFlags::WRITE_IN_PROGRESS);
-            if result.is_err() {
+            let unwanted = frame.has(FrameFlags::RESET);
+            if result.is_err() && !unwanted {
                 frame.insert(FrameFlags::MODIFIED);
             }
-            if frame.has(FrameFlags::MODIFIED) {
-                // The copy is missing or stale.
+            if unwanted || frame.has(FrameFlags::MODIFIED) {
+                // The copy is of no use, missing or stale.
                 self.release_original_slot(&mut frame);
             }
             self.drop_reference(&mut frame);

@@ -12,6 +12,7 @@ mod placeholders;
 mod protect;
 mod query;
 mod set_information;
+mod shared_data;
 mod transfer;
 mod write_watch;
 

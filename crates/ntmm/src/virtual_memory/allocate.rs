@@ -101,12 +101,7 @@ impl Window {
             low: Vpn::new(low),
             high: high.ok_or(NtStatus::NO_MEMORY)?,
         };
-        let (tree, nodes) = (set.vads(), set.manager().nodes());
-        let gap = match self.direction {
-            Direction::Up => tree.lowest_gap(&nodes, request),
-            Direction::Down => tree.highest_gap(&nodes, request),
-        };
-        gap.ok_or(NtStatus::NO_MEMORY)
+        set.find_gap(request, self.direction).ok_or(NtStatus::NO_MEMORY)
     }
 }
 
@@ -334,7 +329,7 @@ impl Allocate {
                 let unit = ALLOCATION_GRANULARITY;
                 let (start, end) =
                     Self::explicit_range::<P::Paging>(base, self.size, unit, lowest)?;
-                if tree.first_overlap(&manager.nodes(), start, end).is_some() {
+                if !set.is_vacant(start, end) {
                     return Err(NtStatus::CONFLICTING_ADDRESSES.into());
                 }
                 (start, end)

@@ -5,7 +5,7 @@ use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Va};
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::frames::entry::FrameFlags;
-use crate::frames::{FrameUse, PageLocation};
+use crate::frames::{FrameGuard, FrameUse, PageLocation};
 use crate::platform::Platform;
 use crate::tables::{EntryRef, Walk};
 use crate::working_set::WorkingSetGuard;
@@ -22,11 +22,16 @@ pub(crate) enum Remains {
     Decommitted,
 }
 
-/// Whether an entry held a page, in memory or in a paging file.
+/// Whether an entry held a page that the space counts: one in memory or in a paging file whose
+/// contents were wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     Page,
     Nothing,
+}
+
+fn held_by<P: Platform>(frame: &FrameGuard<'_, '_, P>) -> Held {
+    if frame.has(FrameFlags::RESET) { Held::Nothing } else { Held::Page }
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
@@ -71,8 +76,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                 batch.push_page(va);
                 return Ok(Held::Nothing);
             }
-            self.clear_valid(batch, entry, va, word, new);
-            return Ok(Held::Page);
+            return Ok(self.clear_valid(batch, entry, va, word, new));
         }
         self.clear_software(entry, word, new)
     }
@@ -87,6 +91,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             }
             manager.store_software(entry, word, new);
             manager.entry(entry.table).drop_share();
+            let held = held_by(&frame);
             match frame.location() {
                 PageLocation::Standby => manager.free_standby(&mut frame),
                 PageLocation::Modified | PageLocation::ModifiedNoWrite => {
@@ -98,7 +103,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                 // A transfer or a flush still holds it; its last reference frees it.
                 _ => frame.insert(FrameFlags::DELETED),
             }
-            return Ok(Held::Page);
+            return Ok(held);
         }
         manager.store_software(entry, word, new);
         if P::Paging::is_page_file(word) {
@@ -117,24 +122,26 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         va: Va,
         word: u64,
         new: u64,
-    ) {
+    ) -> Held {
         let manager = self.manager();
         let pfn = P::Paging::valid_pfn(word);
         let hint = manager.entry(pfn).u1();
         self.remove_entry(va, hint);
-        {
+        let held = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             manager.swap_entry(entry, new);
             frame.entry().drop_share_and_u1();
             frame.set_location(PageLocation::Transition);
             frame.insert(FrameFlags::DELETED);
-        }
+            held_by(&frame)
+        };
         let table = manager.entry(entry.table);
         if new == 0 {
             table.set_used_entries(table.used_entries().saturating_sub(1));
         }
         table.drop_share();
         batch.push_frame(va, pfn);
+        held
     }
 
     /// Deletes the table of `entry`, an entry of `level`, when nothing is left in it, then the one

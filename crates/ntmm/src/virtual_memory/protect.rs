@@ -264,8 +264,9 @@ pub(crate) fn change_protection<P: Platform>(
         // Only the hardware can have changed it: an accessed or dirty bit.
         seen = actual;
     }
-    manager.capture_dirty(&mut frame, seen);
+    let wanted = manager.capture_dirty(&mut frame, seen);
     drop(frame);
+    set.count_wanted(wanted);
     set.capture_write(va, seen);
     batch.push_page(va);
     Ok(())
@@ -285,12 +286,13 @@ fn hide_page<P: Platform>(
     let pfn = P::Paging::valid_pfn(word);
     let hint = manager.entry(pfn).u1();
     set.remove_entry(va, hint);
-    let held = {
+    let (held, wanted) = {
         let mut frame = manager.lock_frame(set.token(), pfn);
         let original = frame.entry().original();
         frame.entry().set_original(P::Paging::with_protection(original, protection));
         manager.make_transition(&mut frame, entry)
     };
+    set.count_wanted(wanted);
     set.capture_write(va, held);
     batch.push_frame(va, pfn);
     Ok(())

@@ -1,5 +1,6 @@
 //! What is where (NtQueryVirtualMemory with MemoryBasicInformation, spec 7.11; API 7).
 
+use ntmm_pte::mode::SHARED_USER_DATA;
 use ntmm_pte::{Bytes, Level, PAGE_SIZE, Pages, PagingMode, Protection, Va, Vpn};
 
 use super::allocate::{Region, is_committed};
@@ -11,6 +12,7 @@ use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::Walk;
+use crate::vad::shared_data::among_descriptors;
 use crate::vad::{Commitment, Placeholder, Vad, VadKind};
 use crate::working_set::WorkingSetGuard;
 
@@ -42,6 +44,16 @@ pub struct MemoryInformation {
     pub kind: Option<VadKind>,
 }
 
+/// The page of times and counters, which every process has without having allocated it.
+const SHARED_DATA: MemoryInformation = MemoryInformation {
+    base: SHARED_USER_DATA,
+    size: Bytes::new(PAGE_SIZE),
+    state: MemoryState::Committed,
+    protection: Some(Protection::READONLY),
+    allocation: Some((SHARED_USER_DATA, Protection::READONLY)),
+    kind: Some(VadKind::Private),
+};
+
 /// What is known of an allocation as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocationInformation {
@@ -55,6 +67,17 @@ pub struct AllocationInformation {
     pub placeholder: Placeholder,
     /// What is committed of it.
     pub committed: Bytes,
+}
+
+impl AllocationInformation {
+    /// What is known of the page of shared data, where it has a descriptor.
+    const SHARED_DATA: Self = Self {
+        region: Region { base: SHARED_USER_DATA, size: Bytes::new(PAGE_SIZE) },
+        protection: Protection::READONLY,
+        kind: VadKind::Private,
+        placeholder: Placeholder::Never,
+        committed: Bytes::new(PAGE_SIZE),
+    };
 }
 
 /// Asks about the allocation at an address. Yields none where nothing is allocated.
@@ -82,7 +105,11 @@ impl<P: Platform> Operation<P> for QueryAllocation {
             Err(status) => return Step::Raise(status),
         };
         let user = P::Paging::is_user(self.address);
-        let vad = set.find_vad(self.address.vpn()).filter(|_| user);
+        let page = self.address.vpn();
+        if among_descriptors::<P::Paging>() == Some(page) {
+            return Step::Done(Some(AllocationInformation::SHARED_DATA));
+        }
+        let vad = set.find_vad(page).filter(|_| user);
         Step::Done(vad.map(|vad| AllocationInformation {
             region: Region::of_pages::<P::Paging>(vad.start, vad.end),
             protection: vad.attributes.protection,
@@ -121,12 +148,12 @@ impl Query {
             manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         let base = P::Paging::va_of_vpn(page);
         let Some(vad) = set.find_vad(page) else {
-            let (_, after) = set.vad_neighbours(page, page);
-            let limit = P::Paging::HIGHEST_VAD_ADDRESS.vpn().get() + 1;
-            let end = after.map_or(limit, Vpn::get).max(page.get() + 1);
+            if page == SHARED_USER_DATA.vpn() {
+                return Ok(SHARED_DATA);
+            }
             return Ok(MemoryInformation {
                 base,
-                size: Bytes::new((end - page.get()) * PAGE_SIZE),
+                size: Bytes::new((set.end_of_vacancy(page) - page.get()) * PAGE_SIZE),
                 state: MemoryState::Free,
                 protection: None,
                 allocation: None,

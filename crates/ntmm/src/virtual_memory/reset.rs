@@ -1,13 +1,22 @@
 //! Contents that are no longer wanted (MEM_RESET of NtAllocateVirtualMemory, spec 7.4; API 3.4).
 //!
 //! The pages of the range stay committed, with their protection and their charge, and what they
-//! hold may be forgotten. Here it is, at once: a page that is in memory or in a paging file
-//! becomes one that was never touched, so that the modified-page writer never writes it and its
-//! slot is free. A locked page stays what it is, since it may not leave memory.
+//! hold need not be kept. A page in memory counts as unmodified from then on though there is no
+//! copy of it: the modified-page writer passes it over, it holds its contents as long as it holds
+//! its frame, and when the frame is taken for something else the page is one that was never
+//! touched. A page in a paging file becomes such a page at once, and so does one that is just
+//! being read. The first store after the reset makes an ordinary modified page of what is there.
 //!
-//! A reset can be undone (MEM_RESET_UNDO): that succeeds when every committed page of the range
-//! still holds something, or again. A page that has never been touched counts as one whose
-//! contents are lost, for nothing tells the two apart.
+//! That store has to be seen. So the dirty bit is taken out of a valid entry, and the call ends
+//! when every processor has forgotten what could let it store without setting the bit again, be
+//! it by this call or by another that has not been acknowledged yet.
+//!
+//! A reset can be undone (MEM_RESET_UNDO): pages that still hold something are kept again, and
+//! the call succeeds when all committed pages of the range do. A page that has never been touched
+//! counts as one whose contents are lost, for nothing tells the two apart.
+//!
+//! The marks of a write watch stay: a reset writes nothing, and what was written before it was
+//! written.
 
 use ntmm_pte::{Bytes, PagingMode, PteWord, Va, Vpn};
 
@@ -19,10 +28,15 @@ use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
+use crate::frames::contents::Wanted;
+use crate::frames::entry::FrameFlags;
+use crate::frames::lists::Position;
+use crate::frames::{FrameGuard, PageLocation};
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::status::NtStatus;
+use crate::tables::EntryRef;
 use crate::vad::{Placeholder, Vad, VadKind};
 use crate::working_set::WorkingSetGuard;
 
@@ -35,6 +49,8 @@ pub struct Reset {
     size: Bytes,
     direction: Direction,
     walk: Option<(RangeWalk, Vad)>,
+    /// Whether all pages that an undoing has come by still hold something.
+    all: Kept,
 }
 
 impl Reset {
@@ -43,15 +59,19 @@ impl Reset {
     /// Raises [`NtStatus::CONFLICTING_ADDRESSES`] unless they lie in one allocation of private
     /// memory or in one view.
     pub const fn new(space: AddressSpaceId, base: Va, size: Bytes) -> Self {
-        Self { call: Call::new(space), base, size, direction: Direction::Forget, walk: None }
+        Self::with(space, base, size, Direction::Forget)
     }
 
     /// Wants back what a reset of these pages has given up.
     ///
     /// Raises as [`new`](Self::new) does, and [`NtStatus::UNSUCCESSFUL`] when a page has lost what
-    /// it held; nothing changes either way.
+    /// it held; the others are kept all the same.
     pub const fn undoing(space: AddressSpaceId, base: Va, size: Bytes) -> Self {
-        Self { call: Call::new(space), base, size, direction: Direction::Undo, walk: None }
+        Self::with(space, base, size, Direction::Undo)
+    }
+
+    const fn with(space: AddressSpaceId, base: Va, size: Bytes, direction: Direction) -> Self {
+        Self { call: Call::new(space), base, size, direction, walk: None, all: Kept::Yes }
     }
 
     fn range<M: PagingMode>(&self) -> Result<(Vpn, Vpn), NtStatus> {
@@ -73,7 +93,7 @@ fn can_be_reset(vad: &Vad) -> bool {
     kind && vad.attributes.placeholder != Placeholder::Empty
 }
 
-/// Forgets the contents of pages.
+/// Gives up the contents of pages.
 struct Forget {
     vad: Vad,
 }
@@ -86,48 +106,182 @@ impl<P: Platform> Visitor<P> for Forget {
         visited: Visited,
     ) -> Result<(), Blocked> {
         let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
-        if !holds_something::<P>(word) || !is_committed::<P>(&self.vad, word) {
+        if !is_committed::<P>(&self.vad, word) {
             return Ok(());
         }
         let va = P::Paging::va_of_vpn(page);
-        if P::Paging::is_valid(word) {
-            set.capture_write(va, word);
-            let hint = set.manager().entry(P::Paging::valid_pfn(word)).u1();
-            if set.locate(va, hint).is_some_and(|index| set.entry(index).is_locked()) {
-                return Ok(());
-            }
-        }
-        let protection = page_protection(set, &self.vad, word);
-        set.delete_page(batch, (entry, word), va, Remains::Untouched(protection))
-    }
-}
-
-/// Whether the page of an entry that holds `word` has been touched and not been forgotten since.
-fn holds_something<P: Platform>(word: u64) -> bool {
-    P::Paging::is_valid(word) || P::Paging::is_transition(word) || P::Paging::is_page_file(word)
-}
-
-/// Looks for pages that have lost what they held.
-struct Survey {
-    vad: Vad,
-}
-
-impl<P: Platform> Visitor<P> for Survey {
-    fn visit(
-        &mut self,
-        _set: &mut WorkingSetGuard<'_, '_, P>,
-        _batch: &mut FlushBatch<'_, P>,
-        visited: Visited,
-    ) -> Result<(), Blocked> {
-        let word = match visited {
-            Visited::Entry { word, .. } => word,
-            Visited::Nothing { .. } => 0,
+        let kept = match Residence::of::<P>(word) {
+            Residence::Mapped => forget_mapped(set, batch, (entry, word), va),
+            Residence::Trimmed => forget_trimmed(set, batch, (entry, word), va)?,
+            Residence::PagingFile => Kept::No,
+            Residence::Nowhere => return Ok(()),
         };
-        if is_committed::<P>(&self.vad, word) && !holds_something::<P>(word) {
-            return Err(NtStatus::UNSUCCESSFUL.into());
+        if kept == Kept::No {
+            let protection = page_protection(set, &self.vad, word);
+            set.delete_page(batch, (entry, word), va, Remains::Untouched(protection))?;
         }
         Ok(())
     }
+}
+
+/// Where the contents of a page are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Residence {
+    /// In memory, and its entry is valid.
+    Mapped,
+    /// In memory, or on the way there.
+    Trimmed,
+    PagingFile,
+    /// It has never been touched, or its contents are lost.
+    Nowhere,
+}
+
+impl Residence {
+    fn of<P: Platform>(word: u64) -> Self {
+        if P::Paging::is_valid(word) {
+            Self::Mapped
+        } else if P::Paging::is_transition(word) {
+            Self::Trimmed
+        } else if P::Paging::is_page_file(word) {
+            Self::PagingFile
+        } else {
+            Self::Nowhere
+        }
+    }
+}
+
+/// Whether a page still holds what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
+
+/// Gives up the contents of the page at `va`, whose entry is valid.
+fn forget_mapped<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    batch: &mut FlushBatch<'_, P>,
+    (entry, word): (EntryRef, u64),
+    va: Va,
+) -> Kept {
+    let manager = set.manager();
+    let mut frame = manager.lock_frame(set.token(), P::Paging::valid_pfn(word));
+    let mut seen = word;
+    while let Err(actual) = manager.exchange_entry(entry, seen, P::Paging::clear_dirty(seen)) {
+        // Only the hardware can have changed it: an accessed or dirty bit.
+        seen = actual;
+    }
+    let wanted = manager.reset_contents(&mut frame);
+    drop(frame);
+    set.count_wanted(wanted);
+    set.capture_write(va, seen);
+    // Even if the bit was clear: the flush after it was cleared may not be acknowledged.
+    batch.push_page(va);
+    Kept::Yes
+}
+
+/// Gives up the contents of the page at `va`, whose entry is in transition. It keeps them, unless
+/// they are only being read.
+fn forget_trimmed<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    batch: &mut FlushBatch<'_, P>,
+    (entry, word): (EntryRef, u64),
+    va: Va,
+) -> Result<Kept, Blocked> {
+    let manager = set.manager();
+    let Some(mut frame) = lock_trimmed(set, entry, word)? else { return Ok(Kept::No) };
+    let wanted = manager.reset_contents(&mut frame);
+    match frame.location() {
+        PageLocation::Modified | PageLocation::ModifiedNoWrite => {
+            manager.unlink_modified(&mut frame);
+            frame.entry().set_u1_and_share(0, 0);
+            manager.make_standby(&mut frame);
+        }
+        PageLocation::Standby => {}
+        // A processor may still reach it until the flush is acknowledged that took it out.
+        _ => batch.push_page(va),
+    }
+    drop(frame);
+    set.count_wanted(wanted);
+    Ok(Kept::Yes)
+}
+
+/// Locks the frame that a transition entry names, when it has contents: none while they are being
+/// read, or could not be.
+fn lock_trimmed<'m, 't, P: Platform>(
+    set: &'t mut WorkingSetGuard<'m, '_, P>,
+    entry: EntryRef,
+    word: u64,
+) -> Result<Option<FrameGuard<'m, 't, P>>, Blocked> {
+    let manager = set.manager();
+    let frame = manager.lock_frame(set.token(), P::Paging::transition_pfn(word));
+    if manager.load_entry(entry) != word {
+        return Err(Blocked::Restart);
+    }
+    let absent = FrameFlags::READ_IN_PROGRESS.union(FrameFlags::IN_PAGE_ERROR);
+    Ok((!frame.state().flags().intersects(absent)).then_some(frame))
+}
+
+/// Keeps what pages still hold, and looks for those that have lost it.
+struct Keep {
+    vad: Vad,
+    all: Kept,
+}
+
+impl<P: Platform> Visitor<P> for Keep {
+    fn visit(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        _batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        let (entry, word) = match visited {
+            Visited::Entry { entry, word, .. } => (entry, word),
+            Visited::Nothing { .. } => {
+                if is_committed::<P>(&self.vad, 0) {
+                    self.all = Kept::No;
+                }
+                return Ok(());
+            }
+        };
+        if !is_committed::<P>(&self.vad, word) {
+            return Ok(());
+        }
+        match Residence::of::<P>(word) {
+            Residence::Mapped => {
+                let manager = set.manager();
+                let mut frame = manager.lock_frame(set.token(), P::Paging::valid_pfn(word));
+                let wanted = manager.want_contents(&mut frame);
+                drop(frame);
+                set.count_wanted(wanted);
+            }
+            Residence::Trimmed => keep_trimmed(set, entry, word)?,
+            Residence::PagingFile => {}
+            Residence::Nowhere => self.all = Kept::No,
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the contents of a page whose entry is in transition.
+fn keep_trimmed<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    entry: EntryRef,
+    word: u64,
+) -> Result<(), Blocked> {
+    let manager = set.manager();
+    // It may have to leave the list of standby pages.
+    let mut reservation = manager.reserve_pages(1)?;
+    let Some(mut frame) = lock_trimmed(set, entry, word)? else { return Ok(()) };
+    let wanted = manager.want_contents(&mut frame);
+    if wanted == Wanted::Again && frame.location() == PageLocation::Standby {
+        manager.unlink_standby(&mut frame, &mut reservation);
+        frame.entry().set_u1_and_share(0, 0);
+        manager.insert_on_list(&mut frame, PageLocation::Modified, Position::Tail);
+    }
+    drop(frame);
+    set.count_wanted(wanted);
+    Ok(())
 }
 
 impl<P: Platform> Stages<P> for Reset {
@@ -162,10 +316,18 @@ impl<P: Platform> Stages<P> for Reset {
                 Direction::Forget => {
                     set.walk_stretch(pending, walk, missing, &mut Forget { vad })?;
                 }
-                Direction::Undo => set.walk_stretch(pending, walk, missing, &mut Survey { vad })?,
+                Direction::Undo => {
+                    let mut keep = Keep { vad, all: self.all };
+                    let outcome = set.walk_stretch(pending, walk, missing, &mut keep);
+                    self.all = keep.all;
+                    outcome?;
+                }
             }
         }
-        Ok(Region::of_pages::<P::Paging>(start, end))
+        match self.all {
+            Kept::Yes => Ok(Region::of_pages::<P::Paging>(start, end)),
+            Kept::No => Err(NtStatus::UNSUCCESSFUL.into()),
+        }
     }
 }
 

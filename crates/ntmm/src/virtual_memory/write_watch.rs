@@ -118,8 +118,9 @@ fn clean<P: Platform>(
     while let Err(actual) = manager.exchange_entry(entry, seen, P::Paging::clear_dirty(seen)) {
         seen = actual;
     }
-    manager.capture_dirty(&mut frame, seen);
+    let wanted = manager.capture_dirty(&mut frame, seen);
     drop(frame);
+    set.count_wanted(wanted);
     batch.push_page(P::Paging::va_of_vpn(page));
 }
 

@@ -10,7 +10,7 @@ use ntmm_pte::{Level, PagingMode, Pfn, PteWord, UsedEntries, Va};
 use super::guard::WorkingSetGuard;
 use crate::events::Event;
 use crate::flush::FlushBatch;
-use crate::frames::entry::FrameFlags;
+use crate::frames::contents::Wanted;
 use crate::frames::{FrameGuard, FrameUse, PageLocation};
 use crate::manager::Manager;
 use crate::platform::{FrameRange, Platform};
@@ -44,13 +44,14 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             manager.corrupt_entry(va);
         }
         let pfn = P::Paging::valid_pfn(word);
-        let held = {
+        let (held, wanted) = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             if frame.state().usage() == FrameUse::PageTable && frame.entry().share() > 1 {
                 return Eviction::InUse;
             }
             manager.make_transition(&mut frame, entry)
         };
+        self.count_wanted(wanted);
         self.capture_write(va, held);
         batch.push_frame(va, pfn);
         self.release_entry(index);
@@ -96,35 +97,18 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
 impl<P: Platform> Manager<P> {
     /// Turns the valid entry of a private page into its transition form and takes the mapping
     /// away from the frame; the mapping's reference passes to the caller's flush batch. Returns
-    /// what the entry held.
+    /// what the entry held, and what that means for the space's count of pages.
     pub(crate) fn make_transition(
         &self,
         frame: &mut FrameGuard<'_, '_, P>,
         entry: EntryRef,
-    ) -> u64 {
+    ) -> (u64, Wanted) {
         let protection = P::Paging::software_protection(frame.entry().original());
         let old = self.swap_entry(entry, P::Paging::transition(frame.pfn(), protection));
-        self.capture_dirty(frame, old);
+        let wanted = self.capture_dirty(frame, old);
         frame.entry().drop_share_and_u1();
         frame.set_location(PageLocation::Transition);
-        old
-    }
-
-    /// Merges the dirty bit of an entry that was valid into its frame. A copy in a paging file
-    /// is stale then and its slot is released, unless a write of the page is in progress, whose
-    /// completion will find the frame modified (spec 2.14).
-    ///
-    /// The manager writes page tables through other mappings than their own, so a table that is
-    /// taken out always counts as dirty.
-    pub(crate) fn capture_dirty(&self, frame: &mut FrameGuard<'_, '_, P>, old: u64) {
-        let is_table = frame.state().usage() == FrameUse::PageTable;
-        if !is_table && !P::Paging::is_dirty(old) {
-            return;
-        }
-        frame.insert(FrameFlags::MODIFIED);
-        if !frame.has(FrameFlags::WRITE_IN_PROGRESS) {
-            self.release_original_slot(frame);
-        }
+        (old, wanted)
     }
 
     /// The frame mapped at `va`, which is valid.

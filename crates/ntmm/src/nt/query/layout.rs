@@ -8,9 +8,7 @@ use super::super::constants::{
 use super::super::profile::Behaviour;
 use crate::vad::{Placeholder, VadKind};
 use crate::virtual_memory::{AllocationInformation, MemoryInformation, MemoryState};
-use ntmm_pte::PAGE_SIZE;
-use ntmm_pte::mode::SHARED_USER_DATA;
-use ntmm_pte::protection::{PAGE_NOACCESS, PAGE_READONLY};
+use ntmm_pte::protection::PAGE_NOACCESS;
 
 /// A class of information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,21 +90,7 @@ pub struct BasicInformation {
 }
 
 impl BasicInformation {
-    /// The page of times and counters, which every process has without having allocated it.
-    const SHARED_DATA: Self = Self {
-        base: SHARED_USER_DATA.get(),
-        allocation_base: SHARED_USER_DATA.get(),
-        allocation_protection: PAGE_READONLY,
-        size: PAGE_SIZE,
-        state: MEM_COMMIT,
-        protection: PAGE_READONLY,
-        kind: MEM_PRIVATE,
-    };
-
     pub(super) fn new(found: &MemoryInformation) -> Self {
-        if found.base == SHARED_USER_DATA && found.state == MemoryState::Free {
-            return Self::SHARED_DATA;
-        }
         let (allocation_base, allocation_protection) = found
             .allocation
             .map_or((0, 0), |(base, protection)| (base.get(), protection.to_page_flags()));

@@ -259,9 +259,9 @@ in_every_mode! {
         for page in 0..2 {
             program.host.write(program.space, Va::new(base + page * 0x1000), 7);
         }
-        assert_eq!(program.lock(base, 0x1000, 1).0, SUCCESS);
+        program.host.page_out(program.space, Va::new(base + 0x1000));
         assert_eq!(program.allocate(base, 0, 0x3000, RESET, 4).0, SUCCESS);
-        // A locked page loses nothing, and a reserved one has nothing to lose.
+        // A page in memory loses nothing yet, and a reserved one has nothing to lose.
         let undone = program.allocate(base + 1, 0, 1, UNDO, 4);
         assert_eq!(undone, (SUCCESS, Some((base, 0x1000))));
         assert_eq!(program.allocate(base + 0x2000, 0, 0x1000, UNDO, 4).0, SUCCESS);
