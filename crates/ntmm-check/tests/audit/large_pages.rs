@@ -1,7 +1,7 @@
 //! Large pages under the eyes of the auditors: all is well from the first step of their allocation
 //! to the last of their end, and a single wrong word is found.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ntmm::frames::FrameUse;
 use ntmm::inspect::FrameView;
@@ -9,7 +9,7 @@ use ntmm::tables::EntryRef;
 use ntmm::virtual_memory::{AllocateLargePages, Direction, Free, FreeType, Region, Window};
 use ntmm::{AddressSpaceId, NtStatus, Step};
 use ntmm_check::audit::{Defect, Figure};
-use ntmm_pte::{Bytes, Level, PagingMode, Pfn, Protection, PteWord, Va};
+use ntmm_pte::{Bytes, Level, PagingMode, Pfn, Protection, Va};
 
 use crate::machine::{Machine, every_mode};
 use crate::sample::figure;
@@ -64,6 +64,11 @@ impl<M: PagingMode> Sample<M> {
         let view = self.machine.manager.frame_view(pfn).expect("a frame");
         assert_eq!(view.usage, FrameUse::LargePage);
         view
+    }
+
+    /// A word of the database entry of a frame of the large page.
+    fn frame_word(&self, number: u32, word: usize) -> &AtomicU64 {
+        self.machine.database_word(self.frame(number).pfn, word)
     }
 }
 
@@ -145,29 +150,34 @@ mod run {
             |defect| figure(defect, Figure::PrivatePages),
         );
         for number in [0, 77, last] {
-            let word = move |sample: &Sample<M>, word| {
-                sample.machine.database_word(sample.frame(number).pfn, word)
-            };
             finds::<M>(
-                |sample| drop(word(sample, 3).fetch_xor(1 << 33, Ordering::Relaxed)),
+                |sample| {
+                    sample.frame_word(number, 3).fetch_xor(1 << 33, Ordering::Relaxed);
+                },
                 |defect| matches!(defect, Defect::Container { .. }),
             );
             finds::<M>(
-                |sample| drop(word(sample, 1).store(0x20, Ordering::Relaxed)),
+                |sample| {
+                    sample.frame_word(number, 1).store(0x20, Ordering::Relaxed);
+                },
                 |defect| matches!(defect, Defect::OriginalForm { word: 0x20, .. }),
             );
             finds::<M>(
-                |sample| drop(word(sample, 2).fetch_add(1 << 32, Ordering::Relaxed)),
+                |sample| {
+                    sample.frame_word(number, 2).fetch_add(1 << 32, Ordering::Relaxed);
+                },
                 |defect| matches!(defect, Defect::Share(_)),
             );
             finds::<M>(
-                |sample| drop(word(sample, 0).fetch_add(1 << 24, Ordering::Relaxed)),
+                |sample| {
+                    sample.frame_word(number, 0).fetch_add(1 << 24, Ordering::Relaxed);
+                },
                 |defect| matches!(defect, Defect::References(_)),
             );
             // Private.
             finds::<M>(
                 |sample| {
-                    drop(word(sample, 0).fetch_xor((1 ^ 10) << 4, Ordering::Relaxed));
+                    sample.frame_word(number, 0).fetch_xor((1 ^ 10) << 4, Ordering::Relaxed);
                 },
                 |defect| matches!(defect, Defect::EntryFrame { usage: FrameUse::Private, .. }),
             );

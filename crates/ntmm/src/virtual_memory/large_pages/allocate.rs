@@ -199,6 +199,16 @@ impl Gathering {
         call: &mut Call,
     ) -> Result<(), Blocked> {
         let manager = set.manager();
+        let va = P::Paging::va_of_vpn(self.page);
+        let holds = &mut call.pending.holds;
+        let entry = set.descend_to(Level::Directory, va, holds, &mut None, |_| Ok(()))?;
+        let mut word = manager.load_entry(entry);
+        if word == 0 {
+            // Its tables come first, lest they take a frame of the run that is found.
+            word = P::Paging::unmapped_large(self.search);
+            manager.store_software(entry, 0, word);
+            manager.entry(entry.table).add_share(1);
+        }
         let first = match manager.look_for_run(self.search) {
             RunSearch::Found(first) => first,
             RunSearch::Further(next) => {
@@ -207,14 +217,7 @@ impl Gathering {
             }
             RunSearch::Nowhere => return Err(NtStatus::INSUFFICIENT_RESOURCES.into()),
         };
-        let va = P::Paging::va_of_vpn(self.page);
-        let holds = &mut call.pending.holds;
-        let entry = set.descend_to(Level::Directory, va, holds, &mut None, |_| Ok(()))?;
-        let word = manager.load_entry(entry);
         manager.store_software(entry, word, P::Paging::unmapped_large(first));
-        if word == 0 {
-            manager.entry(entry.table).add_share(1);
-        }
         self.search = Pfn::new(first.get().saturating_add(P::Paging::ENTRIES as u32));
         self.run = Run::Taking { entry, first, taken: 0 };
         Ok(())
