@@ -128,6 +128,11 @@ impl<'m, P: Platform> FlushBatch<'m, P> {
         }
     }
 
+    /// Adds all pages of the space.
+    pub(crate) const fn push_space(&mut self) {
+        self.overflown = Overflow::Yes;
+    }
+
     /// Adds a page whose entry is no longer valid, with the reference its mapping had. The
     /// batch has a record and is not full.
     #[inline]
@@ -149,7 +154,7 @@ impl<'m, P: Platform> FlushBatch<'m, P> {
     /// reference its owner had: everything of the space is flushed. The batch has a record and is
     /// not full.
     pub(crate) fn push_unmapped_frame(&mut self, pfn: Pfn) {
-        self.overflown = Overflow::Yes;
+        self.push_space();
         self.hold_frame(pfn);
     }
 
@@ -173,7 +178,7 @@ impl<'m, P: Platform> FlushBatch<'m, P> {
         mut self,
         token: &mut Token<'_, L>,
     ) -> Option<FlushTicket> {
-        if self.frames == 0 && self.pages.is_empty() {
+        if self.frames == 0 && self.pages.is_empty() && self.overflown == Overflow::No {
             return None;
         }
         let manager = self.manager;

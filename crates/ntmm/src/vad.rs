@@ -24,7 +24,7 @@ use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 
 pub(crate) use secured::SecuredChange;
-pub use secured::{SecuredAccess, SecuredHandle, SecuredRange};
+pub use secured::{SECURED_RANGES_LIMIT, SecuredAccess, SecuredHandle, SecuredRange};
 pub use tree::{
     Commitment, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind, VadTree,
 };

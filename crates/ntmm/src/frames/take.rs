@@ -63,7 +63,8 @@ impl<P: Platform> Manager<P> {
     }
 
     /// As [`take_frame`](Self::take_frame), but zeroed and off the zeroed or free list only: no
-    /// page leaves memory for it. None when both lists are empty or busy.
+    /// page leaves memory for it. None when both lists are empty or busy, which
+    /// [`has_unused_frames`](Self::has_unused_frames) tells apart.
     pub(crate) fn take_unused_frame<
         'm,
         't,
@@ -77,6 +78,13 @@ impl<P: Platform> Manager<P> {
     ) -> Option<FrameGuard<'m, 't, P>> {
         let head = self.unlink_unused(token, Want::Zeroed, color)?;
         Some(self.begin_taken(token, reservation, head, Want::Zeroed, usage))
+    }
+
+    /// Whether there are frames on the zeroed or the free list at the moment.
+    pub(crate) fn has_unused_frames(&self) -> bool {
+        [PageLocation::Zeroed, PageLocation::Free]
+            .into_iter()
+            .any(|location| self.lists.total(location) > 0)
     }
 
     /// Begins the new life of a frame that has been unlinked from its list.

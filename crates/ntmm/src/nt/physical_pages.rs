@@ -4,7 +4,8 @@
 //! The specification leaves the order of the checks open, and the codes of some of them. Here a
 //! count that no array can have is told by its parameter's number, then come the arrays, then the
 //! handle; a wrong address is told as parameter 1, a wrong frame as a conflict. A call on no pages
-//! succeeds.
+//! succeeds, unless what it looks at all the same is wrong: a handle, the base of a run that is no
+//! user address, an array that cannot be read.
 
 use ntmm_pte::{PagingMode, Pfn, Va};
 

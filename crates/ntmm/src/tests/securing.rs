@@ -4,7 +4,7 @@ use ntmm_pte::{Modifier, PagingMode, Protection, Va};
 use std::vec::Vec;
 
 use super::host::{Host, page_at};
-use crate::vad::{Secured, SecuredAccess, SecuredHandle};
+use crate::vad::{SECURED_RANGES_LIMIT, Secured, SecuredAccess, SecuredHandle};
 use crate::virtual_memory::{
     Allocate, AllocationType, ChangePlaceholder, FreeType, MemoryUse, PlaceholderChange, Placement,
     SecureMemory, UnsecureMemory,
@@ -183,6 +183,27 @@ in_every_mode! {
         host.delete(space);
         host.audit_at_rest();
         assert_eq!(host.manager.memory_figures().committed.get(), 2, "the paging file's");
+    }
+
+    fn a_space_has_so_many_ranges_and_no_more<M>() {
+        let host = Host::<M>::new(160);
+        let space = host.space();
+        let base = host.allocate(space, 64);
+        let secure = || host.secure(space, base, 1, SecuredAccess::Read);
+        let first = secure().expect("secured");
+        for _ in 1..SECURED_RANGES_LIMIT {
+            secure().expect("secured");
+        }
+        assert_eq!(secure(), Err(NtStatus::INSUFFICIENT_RESOURCES));
+        assert_eq!(host.unsecure(space, first), Ok(()));
+        assert!(secure().is_ok());
+        assert_eq!(secure(), Err(NtStatus::INSUFFICIENT_RESOURCES));
+        let other = host.space();
+        let base = host.allocate(other, 1);
+        assert!(host.secure(other, base, 1, SecuredAccess::Read).is_ok());
+        host.audit_at_rest();
+        host.delete(space);
+        host.audit_at_rest();
     }
 
     fn what_replaced_a_placeholder_stays_while_it_is_secured<M>() {

@@ -8,7 +8,8 @@
 //! again. Only the deletion of the space passes over secured ranges.
 //!
 //! NT keeps the ranges with the descriptor. Here they are in one table for each space: a chain of
-//! frames, which count as nodes of the tree and are charged like them.
+//! frames, which count as nodes of the tree and are charged like them. The table is searched from
+//! end to end under the working-set lock, so a space has [`SECURED_RANGES_LIMIT`] ranges at most.
 //!
 //! | Word of a frame | Holds |
 //! |---|---|
@@ -43,6 +44,9 @@ const RANGE_WORDS: usize = 3;
 
 /// Ranges in a frame.
 const RANGES: usize = (WORDS_PER_FRAME - FRAME_HEADER) / RANGE_WORDS;
+
+/// Ranges a space may have at a time. NT knows no limit but memory.
+pub const SECURED_RANGES_LIMIT: u64 = 4096;
 
 /// The mark of a range that must stay writable.
 const WRITABLE: u64 = 1 << 63;
@@ -230,6 +234,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     }
 
     /// Secures the pages from `start` to `end` of a descriptor.
+    ///
+    /// Raises [`NtStatus::INSUFFICIENT_RESOURCES`] when the space has as many ranges as it may.
     pub(crate) fn add_secured(
         &mut self,
         vad: &Vad,
@@ -253,9 +259,13 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     /// A place for a range, in a new frame if need be.
     fn free_place(&mut self) -> Result<Place, Pause> {
         let (manager, header) = (self.manager(), self.header());
-        let full =
-            |frame: &Pfn| manager.table_word(*frame, 1).load(Ordering::Relaxed) < RANGES as u64;
-        if let Some(frame) = manager.secured_frames(header).find(full) {
+        let ranges_in = |frame: Pfn| manager.table_word(frame, 1).load(Ordering::Relaxed);
+        let ranges: u64 = manager.secured_frames(header).map(ranges_in).sum();
+        if ranges >= SECURED_RANGES_LIMIT {
+            return Err(NtStatus::INSUFFICIENT_RESOURCES.into());
+        }
+        let has_room = |frame: &Pfn| ranges_in(*frame) < RANGES as u64;
+        if let Some(frame) = manager.secured_frames(header).find(has_room) {
             let free = |number: &usize| {
                 let place = Place { frame, number: *number };
                 manager.secured_range(place).is_none()
@@ -315,7 +325,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         self.free_node(frame);
     }
 
-    /// Ends all secured ranges of a space that has no descriptors left.
+    /// Ends all secured ranges of a space that has no descriptors left. As a frame is added only
+    /// when all others are full, there are few.
     pub(crate) fn drop_secured_ranges(&mut self) {
         while let Some(frame) = link(self.header().secured()) {
             self.unlink_secured_frame(frame);

@@ -20,9 +20,11 @@
 //! again is in the decommitted form, so that taking pages out of a window empties no page table:
 //! tables go with the window.
 //!
-//! Translations are flushed once for a whole call. A page that was unmapped by a call which was then
-//! given up may be reachable longer than anybody remembers; so a page that is given back always
-//! waits for a flush of the whole space before its frame is used again.
+//! Translations are flushed once for a whole call. A call that is given up before that leaves a mark
+//! with the space, as does a window that is released: some processor may reach pages where they no
+//! longer are. The next call that maps or unmaps pages then flushes the whole space before it is
+//! done, so that what is written through a new mapping goes to the new page. A page that is given
+//! back always waits for a flush of the whole space before its frame is used again.
 //!
 //! The pages are charged to the machine and not to the process's commitment.
 
@@ -38,12 +40,14 @@ use ntmm_pte::{Dirtiness, Level, Pages, PagingMode, Pfn, Protection, PteWord, Sl
 
 use crate::flush::FlushBatch;
 use crate::frames::entry::{FrameFlags, Links, NO_FRAME, NOWHERE};
+use crate::frames::guard::FrameGuard;
 use crate::frames::{FrameUse, PageLocation};
 use crate::manager::Manager;
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::working_set::WorkingSetGuard;
+use crate::working_set::header::Header;
 
 /// Pages dealt with under one hold of the working-set lock.
 const STRETCH: usize = 48;
@@ -96,24 +100,6 @@ enum Replaced {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
-    /// Enters a page, which has just been taken, among those of the process.
-    fn adopt_physical(&mut self, pfn: Pfn) {
-        let (manager, header, owner) = (self.manager(), self.header(), self.list());
-        let next = header.first_physical();
-        {
-            let mut frame = manager.lock_frame(self.token(), pfn);
-            frame.map_first(owner.get());
-            frame.entry().set_container(NOWHERE, Slot::from_low_bits(0));
-            frame.entry().set_links(Links::Color, next, NO_FRAME);
-        }
-        if header.physical_pages() > 0 {
-            let neighbour = manager.entry(Pfn::new(next));
-            neighbour.set_links(Links::Color, neighbour.links(Links::Color).0, pfn.get());
-        }
-        header.set_first_physical(pfn.get());
-        header.set_physical_pages(header.physical_pages() + 1);
-    }
-
     /// Takes a page off the list of the process.
     fn unlink_physical(&mut self, pfn: Pfn) {
         let (manager, header) = (self.manager(), self.header());
@@ -149,6 +135,14 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         frame.entry().claim();
         Ok(pfn)
+    }
+
+    /// Takes back the claims on the pages in some places of a list, which the caller's call has
+    /// claimed.
+    fn disclaim<F: FrameNumbers>(&mut self, frames: &F, places: core::ops::Range<usize>) {
+        for pfn in places.filter_map(|place| frames.frame(place)) {
+            self.manager().entry(pfn).disclaim();
+        }
     }
 
     /// The entry that maps a page of the process, if there is one.
@@ -188,6 +182,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if was_valid {
             let old = manager.swap_entry(entry, valid);
             self.forget_mapping(P::Paging::valid_pfn(old));
+            self.set_windows_stale();
             return Replaced::Page;
         }
         manager.store_software(entry, old, valid);
@@ -205,6 +200,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         table.drop_share();
         self.forget_mapping(P::Paging::valid_pfn(old));
+        self.set_windows_stale();
     }
 
     /// A page of the process is no longer mapped. A claim on it stays.
@@ -269,11 +265,24 @@ pub(crate) enum Rest {
 }
 
 impl<P: Platform> Manager<P> {
-    /// Takes back the claims on the pages in some places of a list. The caller owns address
-    /// creation of the space they belong to.
-    fn disclaim<F: FrameNumbers>(&self, frames: &F, places: core::ops::Range<usize>) {
-        for pfn in places.filter_map(|place| frames.frame(place)) {
-            self.entry(pfn).disclaim();
+    /// Enters a page, which has just been taken, among those of the process whose working-set
+    /// list begins at `owner`. Nobody sees the page before it names its owner.
+    fn adopt_physical(
+        &self,
+        header: Header<'_>,
+        owner: Pfn,
+        mut frame: FrameGuard<'_, '_, P>,
+    ) -> Pfn {
+        let (pfn, next) = (frame.pfn(), header.first_physical());
+        frame.map_first(owner.get());
+        frame.entry().set_container(NOWHERE, Slot::from_low_bits(0));
+        frame.entry().set_links(Links::Color, next, NO_FRAME);
+        if header.physical_pages() > 0 {
+            let neighbour = self.entry(Pfn::new(next));
+            neighbour.set_links(Links::Color, neighbour.links(Links::Color).0, pfn.get());
         }
+        header.set_first_physical(pfn.get());
+        header.set_physical_pages(header.physical_pages() + 1);
+        pfn
     }
 }

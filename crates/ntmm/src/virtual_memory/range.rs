@@ -251,7 +251,8 @@ fn next_in_table<P: Platform>(entry: EntryRef) -> Option<EntryRef> {
         .then(|| EntryRef { table: entry.table, slot: Slot::from_low_bits(next as u64) })
 }
 
-fn last_page_of(base: Va, span: Bytes) -> Vpn {
+/// The last page of a span of addresses.
+pub(crate) fn last_page_of(base: Va, span: Bytes) -> Vpn {
     let first = base.vpn();
     let pages = span.get() / PAGE_SIZE;
     first.checked_add(Pages::new(pages - 1)).unwrap_or(first)

@@ -22,9 +22,10 @@ use crate::working_set::WorkingSetGuard;
 
 /// Secures the pages of a range. Yields a handle to end that with.
 ///
-/// Raises [`NtStatus::CONFLICTING_ADDRESSES`] unless they lie in one allocation of private memory,
-/// and [`NtStatus::ACCESS_VIOLATION`] when one of them does not give the access now: because it is
-/// not committed, not accessible that way, or guarded.
+/// Raises [`NtStatus::CONFLICTING_ADDRESSES`] unless they lie in one allocation of private memory;
+/// [`NtStatus::ACCESS_VIOLATION`] when one of them does not give the access now: because it is
+/// not committed, not accessible that way, or guarded; and [`NtStatus::INSUFFICIENT_RESOURCES`]
+/// when the space has [`SECURED_RANGES_LIMIT`](crate::vad::SECURED_RANGES_LIMIT) ranges already.
 #[derive(Debug)]
 #[must_use]
 pub struct SecureMemory {

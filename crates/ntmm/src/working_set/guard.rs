@@ -9,7 +9,7 @@ use ntmm_sync::frame::{WordIndex, word};
 use ntmm_sync::level::{self, Level, Outside, Token};
 
 use super::entry::WorkingSetEntry;
-use super::header::{ADDRESS_CREATION, DELETING, HEADER_WORDS, Header};
+use super::header::{ADDRESS_CREATION, DELETING, HEADER_WORDS, Header, WINDOWS_STALE};
 use crate::address_space::{AddressSpaceId, LOCK};
 use crate::manager::Manager;
 use crate::operation::{Epoch, Wait, WaitKey};
@@ -154,6 +154,29 @@ impl<'m, 't, P: Platform> WorkingSetGuard<'m, 't, P> {
     /// Marks the space as being deleted: faults and calls fail from now on.
     pub(crate) fn begin_deletion(&mut self) {
         self.set_flags(self.flags | DELETING);
+    }
+
+    /// Whether a processor may remember pages in windows that are no longer there, and not only
+    /// because of a call that will see to it.
+    pub(crate) const fn windows_are_stale(&self) -> bool {
+        self.has_flag(WINDOWS_STALE)
+    }
+
+    /// A page has been taken out of a window.
+    pub(crate) fn set_windows_stale(&mut self) {
+        self.set_flags(self.flags | WINDOWS_STALE);
+    }
+
+    /// Every processor has forgotten all that was taken out of windows.
+    pub(crate) fn set_windows_flushed(&mut self) {
+        self.set_flags(self.flags & !WINDOWS_STALE);
+    }
+
+    /// A wait, for the owner of address creation, that is over as soon as it begins: the call
+    /// returns to its caller, who may give it up, and goes on with its next step.
+    pub(crate) fn wait_for_nothing(&self) -> Wait {
+        let past = self.header.creation_epoch().wrapping_sub(1);
+        Wait { key: WaitKey::AddressCreation(self.space), epoch: Epoch(past) }
     }
 
     /// Ends the space: with the lock its word gives up the id, and nobody finds it any more.

@@ -19,6 +19,9 @@ pub(crate) const ADDRESS_CREATION: u64 = 1 << 1;
 pub(crate) const DELETING: u64 = 1 << 2;
 /// The maximum may not be exceeded even with plenty of memory (MaximumWorkingSetHard).
 pub(crate) const MAXIMUM_HARD: u64 = 1 << 3;
+/// Pages have been taken out of windows, and no call has seen that every processor has forgotten
+/// where they were.
+pub(crate) const WINDOWS_STALE: u64 = 1 << 4;
 
 record! {
     /// The header, from word 1 on.

@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use super::{Program, SUCCESS};
 use crate::NtStatus;
+use crate::frames::entry::LOCK;
 use crate::frames::{FrameUse, PageLocation};
 use crate::nt::{
     AllocatePagesParameters, AllocateUserPhysicalPages, Captured, FreePagesParameters,
@@ -402,6 +403,132 @@ in_every_mode! {
             assert_eq!(host.location(Pfn::new(page as u32)), PageLocation::Free);
         }
         host.audit_at_rest();
+    }
+
+    fn a_mapping_after_an_unmapping_that_was_given_up_flushes<M>() {
+        let program = locker::<M>();
+        let host = &program.host;
+        let base = program.memory(0x4000, WINDOW, 4);
+        let pages = program.physical_pages(2);
+        assert_eq!(program.map(base, &pages[..1]), SUCCESS);
+        host.machine().hold_flushes.set(true);
+        let call = |frames| {
+            let (addresses, frames) = (MapAddresses::From(base), Ok(frames));
+            let parameters = MapPagesParameters { addresses, count: 1, frames };
+            MapUserPhysicalPages::new(program.caller, program.space, parameters)
+        };
+        let mut unmap = call(None);
+        assert!(matches!(host.step(&mut unmap), crate::Step::Wait(_)));
+        host.abandon(unmap);
+        // A processor still writes to the first page there.
+        for _ in 0..2 {
+            let mut map = call(Some(&pages[1..]));
+            assert!(matches!(host.step(&mut map), crate::Step::Wait(_)));
+            host.abandon(map);
+        }
+        let mut map = call(Some(&pages[1..]));
+        assert!(matches!(host.step(&mut map), crate::Step::Wait(_)));
+        let flush = host.machine().flushes.borrow().last().cloned().expect("a flush");
+        assert_eq!(flush.pages, None, "nobody remembers which pages");
+        host.machine().acknowledge();
+        assert_eq!(host.run(map).map(NtStatus::code), Ok(SUCCESS));
+        assert_eq!(program.mapped(base), Some(pages[1]));
+        let before = program.flushes();
+        assert_eq!(program.map(base + 0x1000, &pages[..1]), SUCCESS);
+        assert_eq!(program.flushes(), before, "it has been seen to");
+        host.audit_at_rest();
+    }
+
+    fn a_refused_call_leaves_the_flush_to_the_next<M>() {
+        let program = locker::<M>();
+        let host = &program.host;
+        let base = program.memory(0x4000, WINDOW, 4);
+        let pages = program.physical_pages(2);
+        assert_eq!(program.map(base, &pages[..1]), SUCCESS);
+        host.machine().hold_flushes.set(true);
+        let call = |frames| {
+            let (addresses, frames) = (MapAddresses::From(base), Ok(frames));
+            let parameters = MapPagesParameters { addresses, count: 1, frames };
+            MapUserPhysicalPages::new(program.caller, program.space, parameters)
+        };
+        let mut unmap = call(None);
+        assert!(matches!(host.step(&mut unmap), crate::Step::Wait(_)));
+        host.abandon(unmap);
+        // One that fails at once, and one that fails after it has claimed a page.
+        assert_eq!(program.unmap(base, 5), NOT_A_WINDOW);
+        let wrong = [pages[0], pages[0]];
+        let parameters = MapPagesParameters {
+            addresses: MapAddresses::From(base),
+            count: 2,
+            frames: Ok(Some(&wrong)),
+        };
+        let mut refused = MapUserPhysicalPages::new(program.caller, program.space, parameters);
+        let _ = host.step(&mut refused);
+        host.abandon(refused);
+        let mut map = call(Some(&pages[1..]));
+        assert!(matches!(host.step(&mut map), crate::Step::Wait(_)));
+        host.machine().acknowledge();
+        assert_eq!(host.run(map).map(NtStatus::code), Ok(SUCCESS));
+        host.audit_at_rest();
+    }
+
+    fn the_largest_window_is_unmapped_in_few_steps<M>() {
+        let mut program = locker::<M>();
+        program.host = crate::tests::host::Host::new(1024);
+        program.space = program.host.space();
+        // The tables of a window are charged when it is reserved.
+        program.host.paging_file(0x8_0000);
+        let host = &program.host;
+        let size = ((M::HIGHEST_USER_ADDRESS.get() - 0x10_0000) & !0xFFFF).min(1 << 39);
+        let base = program.memory(size, WINDOW, 4);
+        let last = base + size - 0x1000;
+        let pages = program.physical_pages(2);
+        let call = |count| {
+            let addresses = MapAddresses::From(base);
+            let parameters = MapPagesParameters { addresses, count, frames: Ok(None) };
+            MapUserPhysicalPages::new(program.caller, program.space, parameters)
+        };
+        // Given up after its first step.
+        assert_eq!(program.scatter(&[base, last], Some(&pages)), SUCCESS);
+        let before = program.flushes();
+        let mut unmap = call(size / 0x1000);
+        let crate::Step::Wait(wait) = host.step(&mut unmap) else { panic!("all at once") };
+        assert!(!host.manager.still_pending(wait.key, wait.epoch), "there is nothing to wait for");
+        host.audit();
+        host.abandon(unmap);
+        assert_eq!((program.mapped(base), program.mapped(last)), (None, Some(pages[1])));
+        assert_eq!(program.flushes(), before + 1);
+        host.audit_at_rest();
+        // And to the end.
+        assert_eq!(program.scatter(&[base], Some(&pages[..1])), SUCCESS);
+        let mut unmap = call(size / 0x1000);
+        let steps = (1..).take(100).find(|_| match host.step(&mut unmap) {
+            crate::Step::Wait(wait) => {
+                assert!(!host.manager.still_pending(wait.key, wait.epoch));
+                false
+            }
+            crate::Step::Done(status) => {
+                assert_eq!(status.code(), SUCCESS);
+                true
+            }
+            crate::Step::Raise(status) => panic!("{status}"),
+        });
+        assert!(steps.is_some(), "pages without tables are passed over");
+        assert_eq!((program.mapped(base), program.mapped(last)), (None, None));
+        assert_eq!(program.unmap(base, size / 0x1000 + 1), NOT_A_WINDOW);
+        host.audit_at_rest();
+    }
+
+    #[should_panic = "one processor waits"]
+    fn pages_whose_lists_are_busy_are_waited_for<M>() {
+        let program = locker::<M>();
+        let manager = &program.host.manager;
+        for location in [PageLocation::Zeroed, PageLocation::Free] {
+            for pfn in program.host.list(location) {
+                LOCK.try_acquire(manager.entry(pfn).state_word()).expect("nobody has it");
+            }
+        }
+        let _ = program.pages_of(program.process(), Ok(1), Ok(()));
     }
 
     fn windows_only_reserve<M>() {

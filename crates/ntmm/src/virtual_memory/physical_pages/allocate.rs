@@ -40,21 +40,34 @@ impl<'b> AllocatePhysicalPages<'b> {
     }
 }
 
+/// What came of taking a page.
+enum Taken {
+    Page(Pfn),
+    /// Memory is short.
+    Nothing,
+    /// There are pages, and somebody else is at their lists.
+    Busy,
+}
+
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
-    /// Takes one page for the process; none when memory is short.
-    fn take_physical(&mut self) -> Option<Pfn> {
-        let manager = self.manager();
+    /// Takes one page for the process.
+    fn take_physical(&mut self) -> Taken {
+        let (manager, header, owner) = (self.manager(), self.header(), self.list());
         let available = &manager.available;
         if available.unreserved() <= available.thresholds().plenty {
-            return None;
+            return Taken::Nothing;
         }
-        let charge = manager.charge_commitment(Pages::ONE).ok()?;
-        let mut reservation = manager.try_reserve_pages(1)?;
+        let Ok(charge) = manager.charge_commitment(Pages::ONE) else { return Taken::Nothing };
+        let Some(mut reservation) = manager.try_reserve_pages(1) else { return Taken::Nothing };
         let (color, usage) = (self.next_color(), FrameUse::UserPhysical);
-        let pfn = manager.take_unused_frame(self.token(), &mut reservation, color, usage)?.pfn();
-        charge.keep();
-        self.adopt_physical(pfn);
-        Some(pfn)
+        match manager.take_unused_frame(self.token(), &mut reservation, color, usage) {
+            Some(frame) => {
+                charge.keep();
+                Taken::Page(manager.adopt_physical(header, owner, frame))
+            }
+            None if manager.has_unused_frames() => Taken::Busy,
+            None => Taken::Nothing,
+        }
     }
 }
 
@@ -77,22 +90,19 @@ impl<P: Platform> Stages<P> for AllocatePhysicalPages<'_> {
         for _ in 0..STRETCH {
             let Some(place) = self.room.get_mut(self.granted) else { break };
             match set.take_physical() {
-                Some(pfn) => *place = pfn,
-                None if self.granted == 0 => {
+                Taken::Page(pfn) => *place = pfn,
+                Taken::Nothing if self.granted == 0 => {
                     return Err(NtStatus::INSUFFICIENT_RESOURCES.into());
                 }
-                None => {
-                    self.numbers().sort_unstable();
-                    return Ok(self.granted);
+                Taken::Nothing => return Ok(self.granted),
+                Taken::Busy => {
+                    set.manager().platform().relax();
+                    return Err(Blocked::Restart);
                 }
             }
             self.granted += 1;
         }
-        if self.granted < self.room.len() {
-            return Err(Blocked::Restart);
-        }
-        self.numbers().sort_unstable();
-        Ok(self.granted)
+        if self.granted < self.room.len() { Err(Blocked::Restart) } else { Ok(self.granted) }
     }
 }
 
@@ -100,7 +110,12 @@ impl<P: Platform> Operation<P> for AllocatePhysicalPages<'_> {
     type Output = usize;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<usize> {
-        self.step_stages(manager)
+        let step = self.step_stages(manager);
+        if let Step::Done(_) = step {
+            // However many there are, no lock is held.
+            self.numbers().sort_unstable();
+        }
+        step
     }
 
     /// It waits only before it has taken a page.

@@ -64,6 +64,10 @@ impl<F: FrameNumbers> FreePhysicalPages<F> {
     fn free<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<(), Blocked> {
         let end = self.frames.count().min(self.freed + STRETCH);
         if self.freed == end {
+            if self.freed > 0 {
+                // Each flush was of the whole space, and all have been waited for.
+                set.set_windows_flushed();
+            }
             return Ok(());
         }
         let mut batch = FlushBatch::new(set.manager(), set.space());
@@ -80,14 +84,21 @@ impl<F: FrameNumbers> FreePhysicalPages<F> {
         match batch.finish(set.token()) {
             Some(ticket) => Err(self.call.pending.await_flush(ticket).into()),
             None if self.freed < self.frames.count() => Err(Blocked::Restart),
-            None => Ok(()),
+            None => {
+                set.set_windows_flushed();
+                Ok(())
+            }
         }
     }
 
     /// Takes a stretch of claims back.
-    fn refuse<P: Platform>(&mut self, manager: &Manager<P>, status: NtStatus) -> Blocked {
+    fn refuse<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        status: NtStatus,
+    ) -> Blocked {
         let start = self.claimed.saturating_sub(STRETCH);
-        manager.disclaim(&self.frames, start..self.claimed);
+        set.disclaim(&self.frames, start..self.claimed);
         self.claimed = start;
         if start > 0 { Blocked::Restart } else { status.into() }
     }
@@ -113,15 +124,20 @@ impl<F: FrameNumbers, P: Platform> Stages<P> for FreePhysicalPages<F> {
             self.claim(set)?;
         }
         if let Stage::Refusing(status) = self.stage {
-            return Err(self.refuse(set.manager(), status));
+            return Err(self.refuse(set, status));
         }
         self.free(set)?;
         Ok(self.freed)
     }
 
     fn give_back(&mut self, manager: &Manager<P>) {
-        manager.disclaim(&self.frames, self.freed..self.claimed);
-        self.claimed = self.freed;
+        while self.claimed > self.freed {
+            let mut entry = manager.enter();
+            let Some(mut set) = manager.lock_space(entry.token(), self.call.space) else { return };
+            let start = self.freed.max(self.claimed.saturating_sub(STRETCH));
+            set.disclaim(&self.frames, start..self.claimed);
+            self.claimed = start;
+        }
     }
 }
 

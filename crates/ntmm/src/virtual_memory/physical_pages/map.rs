@@ -4,6 +4,9 @@
 //! First every address and every page of the lists is looked at, and each page claimed; from then
 //! on only a page table that cannot be read can stop the call. What it has mapped by then is
 //! unmapped, as if the call had been made without pages.
+//!
+//! A call that unmaps a run of pages names no page and so may be about any number of addresses: it
+//! passes over those without tables, and returns to its caller between stretches.
 
 use ntmm_pte::{Level, Pages, PagingMode, PteWord, Va, Vpn};
 
@@ -17,6 +20,7 @@ use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::{EntryRef, Walk};
 use crate::vad::{Vad, VadKind};
+use crate::virtual_memory::range::last_page_of;
 use crate::virtual_memory::{Call, Stages};
 use crate::working_set::WorkingSetGuard;
 use arrayvec::ArrayVec;
@@ -39,6 +43,16 @@ pub struct MapPhysicalPages<A, F> {
     checked: usize,
     done: usize,
     stale: Stale,
+    scope: Scope,
+}
+
+/// What is flushed at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// What the call has taken away.
+    Own,
+    /// The whole space: a call before left it stale.
+    Space,
 }
 
 /// Where pages are mapped.
@@ -95,7 +109,13 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
             checked: 0,
             done: 0,
             stale: Stale::new(),
+            scope: Scope::Own,
         }
+    }
+
+    /// Whether the call unmaps a run of pages.
+    const fn unmaps_run(&self) -> bool {
+        self.frames.is_none() && matches!(self.places, Places::Run { .. })
     }
 
     fn count(&self) -> usize {
@@ -132,6 +152,13 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
     fn check<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<(), Blocked> {
         let end = self.count().min(self.checked + STRETCH);
         let mut window = None;
+        if self.unmaps_run() && end > 0 {
+            // With its first page the whole run is checked.
+            self.check_place(set, &mut window, 0)?;
+            self.checked = self.count();
+            self.stage = Stage::Changing;
+            return Ok(());
+        }
         while self.checked < end {
             if let Err(status) = self.check_place(set, &mut window, self.checked) {
                 self.stage = Stage::Refusing(status);
@@ -178,12 +205,16 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
 
     /// Maps or unmaps a stretch of pages.
     fn change<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<(), Blocked> {
-        let end = self.count().min(self.done + STRETCH);
-        while self.done < end {
+        let count = self.count();
+        for _ in 0..STRETCH {
+            if self.done >= count {
+                return Ok(());
+            }
             let page = self.page::<P::Paging>(self.done)?;
             let va = P::Paging::va_of_vpn(page);
+            let mut last = page;
             match self.frames.as_ref().and_then(|frames| frames.frame(self.done)) {
-                None => self.unmap(set, va),
+                None => last = self.unmap(set, va),
                 Some(pfn) => {
                     let entry = set.window_entry(va, &mut self.call.pending.holds)?;
                     if let Some(other) = set.physical_mapping(pfn).filter(|&at| at != entry) {
@@ -195,20 +226,38 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
                     }
                 }
             }
-            self.done += 1;
+            self.done = if self.unmaps_run() {
+                let passed = (last.get() - page.get() + 1) as usize;
+                count.min(self.done.saturating_add(passed))
+            } else {
+                self.done + 1
+            };
         }
-        if end < self.count() { Err(Blocked::Restart) } else { Ok(()) }
+        if self.done >= count {
+            Ok(())
+        } else if self.unmaps_run() {
+            Err(set.wait_for_nothing().into())
+        } else {
+            Err(Blocked::Restart)
+        }
     }
 
     /// Takes the page out that is mapped at `va`, if there is one. A table that is not in memory
-    /// maps none.
-    fn unmap<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>, va: Va) {
+    /// maps none. The answer is the last page from `va` on that is certainly not mapped.
+    fn unmap<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>, va: Va) -> Vpn {
         let manager = set.manager();
-        if let Walk::Found(entry) = manager.walk(set.root(), va, Level::Table)
-            && P::Paging::is_valid(manager.load_entry(entry))
-        {
-            set.unmap_physical(entry, P::Paging::DECOMMITTED);
-            self.note(va);
+        match manager.walk(set.root(), va, Level::Table) {
+            Walk::Found(entry) => {
+                if P::Paging::is_valid(manager.load_entry(entry)) {
+                    set.unmap_physical(entry, P::Paging::DECOMMITTED);
+                    self.note(va);
+                }
+                va.vpn()
+            }
+            Walk::Missing { level, .. } => {
+                last_page_of(P::Paging::span_base(va, level), P::Paging::span(level))
+            }
+            Walk::Large(_) => manager.corrupt_entry(va),
         }
     }
 
@@ -220,6 +269,11 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
 
     /// Takes back a stretch of what the call has done, which fails.
     fn undo<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Rest {
+        if self.frames.is_none() {
+            // What is unmapped stays so, and nothing is claimed.
+            (self.done, self.checked) = (0, 0);
+            return Rest::None;
+        }
         let start = self.done.saturating_sub(STRETCH);
         for place in start..self.done {
             if let Ok(page) = self.page::<P::Paging>(place) {
@@ -232,21 +286,29 @@ impl<A: WindowAddresses, F: FrameNumbers> MapPhysicalPages<A, F> {
         }
         let start = self.checked.saturating_sub(STRETCH);
         if let Some(frames) = &self.frames {
-            set.manager().disclaim(frames, start..self.checked);
+            set.disclaim(frames, start..self.checked);
         }
         self.checked = start;
         if start > 0 { Rest::Some } else { Rest::None }
     }
 
-    /// Starts the flush of what the call has taken away; says what to wait for.
+    /// Starts the flush of what the call has taken away, and of what calls before it have left;
+    /// says what to wait for. With nothing left to wait for the space is no longer stale.
     fn flush<P: Platform>(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<(), Blocked> {
         let mut batch = FlushBatch::new(set.manager(), set.space());
         for va in self.stale.drain(..) {
             batch.push_page(va);
         }
+        if self.scope == Scope::Space {
+            batch.push_space();
+            self.scope = Scope::Own;
+        }
         match batch.finish(set.token()) {
             Some(ticket) => Err(self.call.pending.await_flush(ticket).into()),
-            None => Ok(()),
+            None => {
+                set.set_windows_flushed();
+                Ok(())
+            }
         }
     }
 }
@@ -278,6 +340,10 @@ impl<A: WindowAddresses, F: FrameNumbers, P: Platform> Stages<P> for MapPhysical
 
     fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<(), Blocked> {
         if matches!(self.stage, Stage::Checking) {
+            if set.windows_are_stale() {
+                // This call has changed nothing yet, so others did.
+                self.scope = Scope::Space;
+            }
             self.check(set)?;
         }
         if matches!(self.stage, Stage::Changing) {
@@ -303,7 +369,8 @@ impl<A: WindowAddresses, F: FrameNumbers, P: Platform> Stages<P> for MapPhysical
             let mut entry = manager.enter();
             let Some(mut set) = manager.lock_space(entry.token(), self.call.space) else { return };
             if self.undo(&mut set) == Rest::None {
-                // Whoever reuses these addresses or frames waits for a flush of his own.
+                // Nobody waits for it. The space stays marked, so that the next call here waits
+                // for a flush of its own, and so does whoever gives a page back.
                 let _ = self.flush(&mut set);
             }
         }
