@@ -79,15 +79,15 @@ impl<M: Hardware> Hostile<M> {
     }
 
     pub(super) fn map_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
-        let (addresses, frames) = (self.array(Self::number), self.array(Self::page));
-        let frames = (!self.random.one_in(4)).then_some(&frames[..]);
+        let (addresses, listed) = (self.array(Self::number), self.array(Self::page));
+        let frames = (!self.random.one_in(4)).then_some(&listed[..]);
         let parameters = MapPagesParameters {
             addresses: if self.random.one_in(2) {
                 MapAddresses::From(self.number())
             } else {
                 MapAddresses::Scattered(self.captured(&addresses))
             },
-            count: self.pages(),
+            count: if self.is_odd() { self.pages() } else { frames.map_or(1, <[u64]>::len) as u64 },
             frames: self.captured(frames),
         };
         let space = self.random.pick(&[self.current, self.other]);
