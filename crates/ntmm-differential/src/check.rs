@@ -2,6 +2,10 @@
 //!
 //! Run `i` has seed `first + i / n` and takes the `n` combinations of paging mode and version in
 //! turn. The runs of one thread and paging mode share a machine; each has a process of its own.
+//! After so many of them, and at the end, the machine is audited, and another one takes its place.
+//! A failing audit does not say which run did it: each of them is made again on a machine of its
+//! own, which is audited when it ends. When all of those pass, all calls of these runs are taken
+//! for one list.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -24,7 +28,7 @@ use crate::subject::Host;
 const RUN: usize = 512;
 
 /// Runs after which a machine is audited and another one takes its place.
-const RUNS_OF_A_MACHINE: u64 = 256;
+const RUNS_OF_A_MACHINE: usize = 32;
 
 /// Time between two reports of progress.
 const TICK: Duration = Duration::from_millis(200);
@@ -96,34 +100,78 @@ impl Outcome {
     }
 }
 
+/// A machine, and the runs it has made.
+struct Used<M: Hardware> {
+    host: Host<M>,
+    runs: Vec<(u64, Rules)>,
+}
+
+/// The machine of a thread and a paging mode.
+type Place<M> = Option<Used<M>>;
+
 /// The machines of a thread.
 #[derive(Default)]
 struct Machines {
-    i386: Option<Host<I386>>,
-    pae: Option<Host<Pae>>,
-    amd64: Option<Host<Amd64>>,
+    i386: Place<I386>,
+    pae: Place<Pae>,
+    amd64: Place<Amd64>,
 }
 
-type RunResult = Result<Counts, (Vec<Call>, Disagreement)>;
+type RunResult = Result<Counts, FailedRun>;
 
 fn run_on<M: Hardware>(
-    host: &mut Option<Host<M>>,
+    place: &mut Place<M>,
     seed: u64,
     rules: Rules,
     sabotage: Option<Sabotage>,
 ) -> RunResult {
-    let stopped = |why| (Vec::new(), Disagreement::Stopped(why));
-    let mut machine = match host.take() {
-        Some(machine) => machine,
-        None => Host::boot().map_err(stopped)?,
+    let failed = |(calls, disagreement)| FailedRun { seed, rules, calls, disagreement };
+    let mut used = match place.take() {
+        Some(used) => used,
+        None => {
+            let host = Host::boot().map_err(|why| failed((Vec::new(), why.into())))?;
+            Used { host, runs: Vec::with_capacity(RUNS_OF_A_MACHINE) }
+        }
     };
-    let result = run_seed(&mut machine, seed, rules, RUN, sabotage);
-    if result.is_ok() && seed.is_multiple_of(RUNS_OF_A_MACHINE) {
-        machine.audit().map_err(stopped)?;
-    } else if result.is_ok() {
-        *host = Some(machine);
+    used.runs.push((seed, rules));
+    let (_, counts) = run_seed(&mut used.host, seed, rules, RUN, sabotage).map_err(failed)?;
+    if used.runs.len() == RUNS_OF_A_MACHINE {
+        used.end(sabotage)?;
+    } else {
+        *place = Some(used);
     }
-    result
+    Ok(counts)
+}
+
+impl<M: Hardware> Used<M> {
+    /// Audits the machine; a defect is put down to one of its runs.
+    fn end(mut self, sabotage: Option<Sabotage>) -> Result<(), FailedRun> {
+        let Err(why) = self.host.audit() else { return Ok(()) };
+        let mut all = Vec::new();
+        for &(seed, rules) in &self.runs {
+            let calls = match made_again::<M>(seed, rules, sabotage) {
+                Ok(calls) | Err((calls, _)) => calls,
+            };
+            if let Err(disagreement) = replay(rules, &calls, sabotage) {
+                return Err(FailedRun { seed, rules, calls, disagreement });
+            }
+            all.extend(calls);
+        }
+        let (seed, rules) = self.runs[self.runs.len() - 1];
+        let disagreement =
+            Disagreement::Stopped(format!("the machine after {} runs: {why}", self.runs.len()));
+        Err(FailedRun { seed, rules, calls: all, disagreement })
+    }
+}
+
+/// The calls of a run.
+fn made_again<M: Hardware>(
+    seed: u64,
+    rules: Rules,
+    sabotage: Option<Sabotage>,
+) -> Result<Vec<Call>, (Vec<Call>, Disagreement)> {
+    let mut host = Host::<M>::boot().map_err(|why| (Vec::new(), why.into()))?;
+    run_seed(&mut host, seed, rules, RUN, sabotage).map(|(calls, _)| calls)
 }
 
 impl Machines {
@@ -133,6 +181,13 @@ impl Machines {
             Paging::Pae => run_on(&mut self.pae, seed, rules, sabotage),
             Paging::Amd64 => run_on(&mut self.amd64, seed, rules, sabotage),
         }
+    }
+
+    /// Audits what is left of them.
+    fn end(self, sabotage: Option<Sabotage>) -> Result<(), FailedRun> {
+        self.i386.map_or(Ok(()), |used| used.end(sabotage))?;
+        self.pae.map_or(Ok(()), |used| used.end(sabotage))?;
+        self.amd64.map_or(Ok(()), |used| used.end(sabotage))
     }
 }
 
@@ -214,12 +269,21 @@ impl Check {
             let first = self.outcome().first_seed;
             let seed = first.wrapping_add(number / modes);
             let result = machines.run(seed, rules, self.options.sabotage);
-            self.count(seed, rules, result);
+            self.count(seed, result);
+        }
+        if let Err(failed) = machines.end(self.options.sabotage) {
+            self.fail(failed);
         }
     }
 
+    /// Keeps the first run that failed.
+    fn fail(&self, failed: FailedRun) {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.failure.get_or_insert(failed);
+    }
+
     /// Takes account of a run, and finds out whether it is enough.
-    fn count(&self, seed: u64, rules: Rules, result: RunResult) {
+    fn count(&self, seed: u64, result: RunResult) {
         let Options { calls, time, .. } = self.options;
         let most = calls.or(time.is_none().then_some(USUAL_CALLS));
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,10 +291,9 @@ impl Check {
         outcome.last_seed = outcome.last_seed.max(seed);
         match result {
             Ok(counts) => outcome.counts.add(&counts),
-            Err((calls, disagreement)) if outcome.failure.is_none() => {
-                outcome.failure = Some(FailedRun { seed, rules, calls, disagreement });
+            Err(failed) => {
+                outcome.failure.get_or_insert(failed);
             }
-            Err(_) => {}
         }
         let late = time.is_some_and(|time| outcome.elapsed >= time);
         let made = most.is_some_and(|most| outcome.counts.calls() >= most);

@@ -1,8 +1,9 @@
 //! Calls with whatever a hostile caller can pass: any pointer, size, flag and handle.
 //!
 //! Nothing is known of what such a call should answer. What is checked is that it ends with a
-//! status, that a failing one writes nothing back and leaves the address spaces of all processes
-//! and the commitment as they were, and that the manager's records are in order afterwards. Two
+//! status, that a failing one writes nothing back and leaves the address spaces of all processes,
+//! their physical pages with the windows these are mapped into, and the commitment as they were,
+//! and that the manager's records are in order, every few hundred calls and afterwards. Two
 //! things may change although a call fails, since the specification says so (6, 9): a call that
 //! touches memory takes the guard off a page it hits, and a copy that goes bad has written what
 //! came before.
@@ -10,6 +11,7 @@
 mod physical_pages;
 
 use ntmm::ProcessorMode;
+use ntmm::frames::entry::FrameFlags;
 use ntmm::nt::{
     AddressRequirements, AllocateParameters, AllocateVirtualMemory, BasicInformation, Caller,
     Captured, ExtendedParameter, FlushParameters, FlushVirtualMemory, FreeParameters,
@@ -18,10 +20,11 @@ use ntmm::nt::{
     QueryParameters, QueryVirtualMemory, ResetWriteWatchCall, Target, TransferParameters,
     TransferVirtualMemory, UnlockVirtualMemory, WriteWatchParameters,
 };
+use ntmm::tables::EntryRef;
 use ntmm::{AddressSpaceId, DeleteAddressSpace, NtStatus};
 use ntmm_check::setup::Paging;
 use ntmm_machine::Hardware;
-use ntmm_pte::{Amd64, I386, Pae, Pages};
+use ntmm_pte::{Amd64, I386, Pae, Pages, Pfn};
 
 use crate::model::numbers::{GUARD, PAGE};
 use crate::random::Random;
@@ -43,6 +46,9 @@ const ENDS: [u64; 11] = [
     0xFFFF_8000_0000_0000,
 ];
 
+/// Calls after which the manager's records are audited.
+const AUDIT_PERIOD: u64 = 256;
+
 /// What hostile calls came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survived {
@@ -50,6 +56,8 @@ pub struct Survived {
     pub failures: u64,
     /// Calls that succeeded.
     pub successes: u64,
+    /// Calls that failed while a physical page was mapped into a window.
+    pub with_mappings: u64,
 }
 
 /// Makes `calls` calls that follow from a seed.
@@ -95,14 +103,37 @@ impl Ended {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Digest {
     regions: Vec<BasicInformation>,
+    physical_pages: Vec<PhysicalPage>,
     committed: Pages,
 }
 
+/// A physical page that a process has allocated. Queries tell nothing of it: a window reads as
+/// reserved whatever is mapped there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PhysicalPage {
+    owner: AddressSpaceId,
+    pfn: Pfn,
+    /// The entry that maps it; nowhere without a mapping.
+    mapped_by: EntryRef,
+    /// One for the owner, and one for the mapping.
+    share: u32,
+    references: u16,
+    /// Claims of calls among them.
+    flags: FrameFlags,
+}
+
 impl Digest {
+    fn has_mappings(&self) -> bool {
+        self.physical_pages.iter().any(|page| page.share > 1)
+    }
+
     /// What is left of it when this may have changed.
     fn without(&self, harm: Harm) -> Self {
         let mut digest = self.clone();
         if harm == Harm::Touches {
+            for page in &mut digest.physical_pages {
+                page.flags.remove(FrameFlags::MODIFIED);
+            }
             let mut regions: Vec<BasicInformation> = Vec::new();
             for mut region in digest.regions {
                 region.protection &= !GUARD;
@@ -162,6 +193,7 @@ impl<M: Hardware> Hostile<M> {
                 survived.successes += 1;
             } else {
                 survived.failures += 1;
+                survived.with_mappings += u64::from(before.has_mappings());
                 if written {
                     return Err(of(format!("failed with {status} and wrote something back")));
                 }
@@ -171,7 +203,11 @@ impl<M: Hardware> Hostile<M> {
                 }
             }
             before = after;
+            if number % AUDIT_PERIOD == 0 {
+                self.host.audit_records().map_err(of)?;
+            }
         }
+        self.host.audit_records()?;
         for space in [self.current, self.other] {
             self.host.complete(DeleteAddressSpace::new(space))?;
         }
@@ -215,7 +251,9 @@ impl<M: Hardware> Hostile<M> {
                 regions.push(region);
             }
         }
-        Ok(Digest { regions, committed: self.host.manager().memory_figures().committed })
+        let physical_pages = self.physical_pages();
+        let committed = self.host.manager().memory_figures().committed;
+        Ok(Digest { regions, physical_pages, committed })
     }
 
     fn region(&mut self, space: AddressSpaceId, address: u64) -> Result<BasicInformation, Stopped> {

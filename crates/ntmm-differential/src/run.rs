@@ -148,15 +148,15 @@ impl<'h, M: Hardware> Sides<'h, M> {
     }
 }
 
-/// Makes `calls` random calls. Returns what was done, with the calls that were made when the
-/// sides disagree.
+/// Makes `calls` random calls. Returns the calls that were made, and what was done or what the
+/// sides disagree about.
 pub(crate) fn run_seed<M: Hardware>(
     host: &mut Host<M>,
     seed: u64,
     rules: Rules,
     calls: usize,
     sabotage: Option<Sabotage>,
-) -> Result<Counts, (Vec<Call>, Disagreement)> {
+) -> Result<(Vec<Call>, Counts), (Vec<Call>, Disagreement)> {
     let mut made = Vec::with_capacity(calls);
     let mut generator = Generator::new(seed, rules);
     let mut sides = match Sides::new(host, rules, sabotage) {
@@ -181,7 +181,7 @@ pub(crate) fn run_seed<M: Hardware>(
     }
     let counts = sides.counts;
     match sides.compare(rules).and_then(|()| Ok(sides.subject.end()?)) {
-        Ok(()) => Ok(counts),
+        Ok(()) => Ok((made, counts)),
         Err(why) => Err((made, why)),
     }
 }

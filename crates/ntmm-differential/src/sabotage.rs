@@ -15,16 +15,20 @@ pub enum Sabotage {
     WrongStatus,
     /// What a failing protect call stores as old protection is not stored.
     ForgottenOldProtection,
+    /// The first allocation a process releases leaves an empty process behind, which no call can
+    /// see: only an audit notices.
+    LeakedProcess,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KeptPage,
         Self::StickyGuard,
         Self::LostWrite,
         Self::LostBack,
         Self::WrongStatus,
         Self::ForgottenOldProtection,
+        Self::LeakedProcess,
     ];
 }

@@ -49,6 +49,7 @@ pub(crate) struct Subject<'h, M: Hardware> {
     space: AddressSpaceId,
     caller: Caller,
     sabotage: Option<Sabotage>,
+    has_leaked: bool,
 }
 
 impl<M: Hardware> Host<M> {
@@ -76,7 +77,7 @@ impl<M: Hardware> Host<M> {
     ) -> Result<Subject<'_, M>, Stopped> {
         let space = self.create_space()?;
         let caller = Caller::program::<M>(version.profile());
-        Ok(Subject { host: self, space, caller, sabotage })
+        Ok(Subject { host: self, space, caller, sabotage, has_leaked: false })
     }
 
     /// An empty address space.
@@ -102,11 +103,17 @@ impl<M: Hardware> Host<M> {
             .map_err(|status| format!("the call raised {status}"))
     }
 
+    /// Checks the manager's records as they are.
+    pub(crate) fn audit_records(&self) -> Result<(), Stopped> {
+        let mut scratch = Scratch::new(Depth::Sample);
+        audit(self.manager(), &mut scratch).map_err(|defect| defect.to_string())
+    }
+
     /// Checks the manager's records, and that all memory has come back.
     pub(crate) fn audit(&mut self) -> Result<(), Stopped> {
         let manager = self.manager();
         while manager.step_engine(Engine::Retire) == EngineStep::Worked {}
-        audit(manager, &mut Scratch::new(Depth::Sample)).map_err(|defect| defect.to_string())?;
+        self.audit_records()?;
         audit_teardown(manager, &self.baseline).map_err(|defect| defect.to_string())
     }
 }
@@ -127,8 +134,7 @@ impl<M: Hardware> Subject<'_, M> {
 
     /// Checks the manager's records as they are.
     pub(crate) fn audit(&self) -> Result<(), Stopped> {
-        let manager = self.host.manager();
-        audit(manager, &mut Scratch::new(Depth::Sample)).map_err(|defect| defect.to_string())
+        self.host.audit_records()
     }
 
     /// Ends the process.
@@ -332,6 +338,12 @@ impl<M: Hardware> Subject<'_, M> {
             }
             (Sabotage::LostBack, Call::Free { kind: RELEASE, .. }, Written::Range(base, size)) => {
                 Call::Free { handle, base: Some(base + size), size: Some(0), kind: RELEASE }
+            }
+            (Sabotage::LeakedProcess, Call::Free { kind: RELEASE, .. }, Written::Range(..))
+                if !self.has_leaked =>
+            {
+                self.has_leaked = true;
+                return self.host.create_space().map(drop);
             }
             (Sabotage::WrongStatus, _, _)
                 if answer.status == NtStatus::FREE_VM_NOT_AT_BASE.code() =>

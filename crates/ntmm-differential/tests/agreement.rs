@@ -5,7 +5,7 @@ use std::time::Duration;
 use ntmm_check::setup::Paging;
 use ntmm_differential::call::GROUPS;
 use ntmm_differential::sabotage::Sabotage;
-use ntmm_differential::{Options, check};
+use ntmm_differential::{Disagreement, Options, check};
 
 /// Asserts that this many calls from a seed on are answered alike.
 fn assert_agreement(paging: Paging) {
@@ -53,5 +53,25 @@ fn sabotage_is_noticed() {
         let failed = outcome.failure.unwrap_or_else(|| panic!("nobody notices {sabotage:?}"));
         println!("{sabotage:?}: {failed}\n");
         assert!(failed.calls.len() <= 12, "the list is not short: {failed}");
+    }
+}
+
+/// What no call can see is noticed by the audit of the machine: during a check after so many
+/// runs, and at the end of one that is too short for that. Runs hold 512 calls.
+#[test]
+fn what_no_call_sees_is_noticed_by_an_audit() {
+    for calls in [100_000, 2_000] {
+        let options = Options {
+            seed: Some(1),
+            calls: Some(calls),
+            paging: Some(Paging::Pae),
+            sabotage: Some(Sabotage::LeakedProcess),
+            ..Options::default()
+        };
+        let outcome = check(&options, &mut |_| {});
+        let failed = outcome.failure.unwrap_or_else(|| panic!("no audit within {calls} calls"));
+        assert!(outcome.counts.calls() < 50_000, "{:?}", outcome.counts);
+        assert!((1..=2).contains(&failed.calls.len()), "the list is not short: {failed}");
+        assert!(matches!(failed.disagreement, Disagreement::Stopped(_)), "{failed}");
     }
 }

@@ -4,7 +4,8 @@
 //! the programs have them for a moment, takes them back, which fails while a page stays in use, and
 //! keeps them for a moment. What the kernel has is its own to write on: it marks each frame, and
 //! looks before it lends them again whether anybody has written there. After the last program all
-//! of it is taken back for good.
+//! of it is taken back for good. When the manager refuses that again and again, or does not answer,
+//! the memory stays lent, and the report says so.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,13 +20,19 @@ use crate::{kernel, say, time};
 
 /// How long one side keeps the memory: 20 ms.
 const TURN: u64 = 200_000;
+/// Refusals after the last program until the range is left to the manager.
+const LAST_TRIES: u32 = 5;
+/// Time the thread has to close: one minute, which is twice what so many refusals take.
+const CLOSING_TIME: u64 = 600_000_000;
 /// What the words of a frame that the kernel has are, besides their place.
 const MARK: u64 = 0xBA11_0000_0000_0000;
 
 /// The programs are over.
 static CLOSING: AtomicBool = AtomicBool::new(false);
-/// The thread has taken everything back.
+/// The thread has ended.
 static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The range is the kernel's.
+static IS_TAKEN: AtomicBool = AtomicBool::new(true);
 
 /// Times the range was lent, and taken back; times the manager would not give it back.
 static LENT: AtomicU64 = AtomicU64::new(0);
@@ -39,15 +46,17 @@ pub fn start() {
     }
 }
 
-/// Takes everything back and reports.
+/// Takes everything back and reports how many pages the manager has kept.
 pub fn finish() {
     let Some(range) = kernel().withheld else { return };
     CLOSING.store(true, Ordering::SeqCst);
-    while !CLOSED.load(Ordering::SeqCst) {
+    let deadline = SystemTime(time::now().0 + CLOSING_TIME);
+    while !CLOSED.load(Ordering::SeqCst) && time::now() < deadline {
         pause();
     }
+    let kept = if IS_TAKEN.load(Ordering::SeqCst) { 0 } else { range.count.get() };
     say!(
-        "@balloon {{\"pages\":{},\"lent\":{},\"taken\":{},\"refused\":{}}}",
+        "@balloon {{\"pages\":{},\"lent\":{},\"taken\":{},\"refused\":{},\"kept\":{kept}}}",
         range.count.get(),
         LENT.load(Ordering::Relaxed),
         TAKEN.load(Ordering::Relaxed),
@@ -60,20 +69,39 @@ extern "C" fn run(_: u64) -> ! {
     mark(range);
     loop {
         check(range);
+        IS_TAKEN.store(false, Ordering::SeqCst);
         kernel().manager.add_memory(range).expect("the range is the kernel's");
         LENT.fetch_add(1, Ordering::Relaxed);
         pause();
-        while !take_back(range) {
-            pause();
+        if !take_back_patiently(range) {
+            close();
         }
         mark(range);
+        IS_TAKEN.store(true, Ordering::SeqCst);
         pause();
         if CLOSING.load(Ordering::SeqCst) {
             check(range);
-            CLOSED.store(true, Ordering::SeqCst);
-            scheduler::end();
+            close();
         }
     }
+}
+
+fn close() -> ! {
+    CLOSED.store(true, Ordering::SeqCst);
+    scheduler::end();
+}
+
+/// Asks the manager for the range until it is given, or refused too often after the last program.
+fn take_back_patiently(range: FrameRange) -> bool {
+    let mut tries = 0;
+    while !take_back(range) {
+        tries += u32::from(CLOSING.load(Ordering::SeqCst));
+        if tries >= LAST_TRIES {
+            return false;
+        }
+        pause();
+    }
+    true
 }
 
 /// Asks the manager for the range; says whether it is the kernel's now.

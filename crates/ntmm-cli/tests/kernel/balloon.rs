@@ -39,6 +39,7 @@ fn balloons(cpus: u32) {
     assert_eq!(number(&balloon, "/pages"), 2000);
     assert!(number(&balloon, "/lent") >= 1, "{balloon}");
     assert_eq!(number(&balloon, "/taken"), number(&balloon, "/lent"), "all of it came back");
+    assert_eq!(number(&balloon, "/kept"), 0, "{balloon}");
     // What is left is what there was at boot, and nothing lies aside.
     let frames = number(&ready, "/manager_frames");
     assert!(number(&ready, "/frames") >= frames + 2000, "{ready}");

@@ -8,7 +8,7 @@ use ntmm::nt::{
 use ntmm_machine::Hardware;
 use ntmm_pte::Pfn;
 
-use super::{Ended, Hostile};
+use super::{Ended, Hostile, PhysicalPage};
 use crate::subject::Stopped;
 
 /// Most pages a call that is not odd is about.
@@ -29,6 +29,27 @@ impl<M: Hardware> Hostile<M> {
 
     fn array(&mut self, item: fn(&mut Self) -> u64) -> Vec<u64> {
         (0..self.random.below(MOST + 2)).map(|_| item(self)).collect()
+    }
+
+    /// The physical pages of the processes as the manager's records have them.
+    pub(super) fn physical_pages(&self) -> Vec<PhysicalPage> {
+        let manager = self.host.manager();
+        let mut pages = Vec::new();
+        for owner in [self.current, self.other] {
+            let Some(space) = manager.space_view(owner) else { continue };
+            space.for_each_physical_page(|pfn| {
+                let view = manager.frame_view(pfn);
+                pages.extend(view.map(|view| PhysicalPage {
+                    owner,
+                    pfn,
+                    mapped_by: view.container,
+                    share: view.share,
+                    references: view.references,
+                    flags: view.flags,
+                }));
+            });
+        }
+        pages
     }
 
     pub(super) fn allocate_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
@@ -58,15 +79,15 @@ impl<M: Hardware> Hostile<M> {
     }
 
     pub(super) fn map_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {
-        let (addresses, frames) = (self.array(Self::number), self.array(Self::page));
-        let frames = (!self.random.one_in(4)).then_some(&frames[..]);
+        let (addresses, listed) = (self.array(Self::number), self.array(Self::page));
+        let frames = (!self.random.one_in(4)).then_some(&listed[..]);
         let parameters = MapPagesParameters {
             addresses: if self.random.one_in(2) {
                 MapAddresses::From(self.number())
             } else {
                 MapAddresses::Scattered(self.captured(&addresses))
             },
-            count: self.pages(),
+            count: if self.is_odd() { self.pages() } else { frames.map_or(1, <[u64]>::len) as u64 },
             frames: self.captured(frames),
         };
         let space = self.random.pick(&[self.current, self.other]);

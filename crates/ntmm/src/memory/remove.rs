@@ -1,7 +1,8 @@
 //! Taking memory away from the manager (MmRemovePhysicalMemory).
 //!
 //! A removal first lowers the commitment limit, so that nothing is promised that the memory left
-//! could not keep. Then it collects the frames of its range, wherever they are, on the bad list:
+//! could not keep. It is refused at once when a frame of its range is in use for good, such as
+//! the root of a space that lives. Then it collects the frames of its range, wherever they are, on the bad list:
 //!
 //! * free, zeroed and standby frames at once, each on a promise like any other taker's, and only
 //!   while as many pages as the minimum stay for others; the page of a standby frame is in its
@@ -26,7 +27,7 @@ use ntmm_sync::atomic::Ordering;
 use ntmm_sync::level::{Token, Unlocked};
 
 use super::stretches;
-use crate::frames::entry::FrameFlags;
+use crate::frames::entry::{FrameFlags, FrameState};
 use crate::frames::lists::Position;
 use crate::frames::{FrameUse, PageLocation};
 use crate::manager::{Manager, SMALLEST_REST};
@@ -91,6 +92,12 @@ impl fmt::Display for RemoveMemoryError {
 
 impl core::error::Error for RemoveMemoryError {}
 
+/// Whether a frame leaves only when its owner lets go of it.
+const fn is_pinned(state: FrameState) -> bool {
+    matches!(state.location(), PageLocation::Active)
+        && !matches!(state.usage(), FrameUse::Private | FrameUse::PageTable)
+}
+
 /// Takes a range of frames away from the manager: when it is done they are the host's, with
 /// contents that mean nothing, and the manager does not touch them. Given up or abandoned, it
 /// gives back what it had collected.
@@ -143,6 +150,11 @@ impl RemoveMemory {
             }
             let left = self.range.count.get() as u32;
             self.stage = Stage::Collecting { left, since: manager.platform().now() };
+            // Before anything is collected: what standby frames hold is lost for a removal that
+            // can succeed only.
+            if let Some(pfn) = manager.pinned_frame(self.range) {
+                return Ok(self.give_up(manager, pfn));
+            }
         }
         let Stage::Collecting { left, since } = self.stage else {
             return Err(NtStatus::INVALID_PARAMETER.into());
@@ -244,6 +256,12 @@ impl<P: Platform> Manager<P> {
         }
     }
 
+    /// The first frame of a range that leaves only when its owner lets go of it, as far as can be
+    /// seen without locks.
+    fn pinned_frame(&self, range: FrameRange) -> Option<Pfn> {
+        range.frames().find(|pfn| is_pinned(self.entry(*pfn).state()))
+    }
+
     /// Puts what can be had of a range on the bad list, and marks the rest.
     fn collect_range(&self, range: FrameRange) -> Found {
         let mut found = Found::default();
@@ -274,7 +292,7 @@ impl<P: Platform> Manager<P> {
             }
             PageLocation::Active => {
                 frame.insert(FrameFlags::REMOVAL_REQUESTED);
-                if !matches!(frame.state().usage(), FrameUse::Private | FrameUse::PageTable) {
+                if is_pinned(frame.state()) {
                     found.pinned.get_or_insert(pfn);
                 }
             }

@@ -64,6 +64,30 @@ in_every_mode! {
         host.audit_at_rest();
     }
 
+    fn standby_pages_survive_a_removal_that_is_refused<M>() {
+        let host = whole::<M>();
+        let kept = only_withheld_left(&host);
+        let (space, va) = fill(&host, 6);
+        let root = host.manager.root(space).expect("it lives");
+        let standby = page_at(va, 3);
+        let pfn = host.frame_of(space, standby);
+        assert!(withheld().contains(root) && withheld().contains(pfn));
+        host.give_back(&kept);
+        host.trim(space, standby);
+        host.write_modified();
+        assert_eq!(host.location(pfn), PageLocation::Standby);
+        let before = figures(&host);
+        let mut removal = RemoveMemory::new(withheld());
+        let refused = host.step(&mut removal);
+        assert!(matches!(refused, Step::Done(Err(RemoveMemoryError::InUse { .. }))), "{refused:?}");
+        assert_eq!(host.location(pfn), PageLocation::Standby);
+        assert_eq!(figures(&host), before);
+        assert_eq!(host.fault(space, standby, AccessKind::Read), Ok(FaultKind::Transition));
+        assert_eq!(host.frame_of(space, standby), pfn);
+        check(&host, space, va, 6);
+        host.audit_at_rest();
+    }
+
     fn removing_is_refused_without_any_change<M>() {
         let host = host::<M>();
         let space = host.space();
