@@ -350,7 +350,10 @@ impl<M: PagingMode> Host<M> {
     fn look_at_large(&self, findings: &mut Findings, entry: EntryRef, word: u64, va: u64) {
         let valid = M::is_valid(word);
         let first = if valid { M::valid_pfn(word) } else { M::transition_pfn(word) };
-        assert!(!valid || first.get() as usize % M::ENTRIES == 0, "{va:#x} maps {word:#x}");
+        assert!(
+            !valid || (first.get() as usize).is_multiple_of(M::ENTRIES),
+            "{va:#x} maps {word:#x}"
+        );
         let run = (first.get()..first.get() + M::ENTRIES as u32).map(Pfn::new);
         for view in run.filter_map(|pfn| self.manager.frame_view(pfn)) {
             let own = view.usage == FrameUse::LargePage && view.container == entry;
