@@ -126,10 +126,17 @@ impl<M: Hardware> Scene<M> {
 
     /// The entry that the self-map shows at an address, as the manager finds it. In the 32-bit
     /// modes the window shows the entries of all page tables in order of the addresses they map,
-    /// directories being the tables of the window itself.
+    /// directories being the tables of the window itself. A large page has no table: the window
+    /// shows its first frame in place of one.
     #[must_use]
     pub fn entry_at(&self, shown_at: Va) -> Option<u64> {
-        self.entry(M::va_of_entry(shown_at, Level::Table), Level::Table)
+        let va = M::va_of_entry(shown_at, Level::Table);
+        self.entry(va, Level::Table).or_else(|| {
+            let large = self.entry(va, Level::Directory)?;
+            let first = EntryRef { table: M::valid_pfn(large), slot: M::slot(va, Level::Table) };
+            let shown = M::is_valid(large) && M::is_of_large_page(large);
+            shown.then(|| self.simulation.manager().raw_entry(first))
+        })
     }
 }
 

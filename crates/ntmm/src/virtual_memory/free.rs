@@ -155,6 +155,10 @@ impl<P: Platform> Visitor<P> for Release {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
+        if self.vad.attributes.kind == VadKind::AddressWindow && set.windows_are_stale() {
+            // What was mapped here and is not any more may still be reached through it.
+            batch.push_space();
+        }
         self.uncharged += match visited {
             Visited::Entry { entry, word, page } => {
                 let charged = u64::from(is_committed::<P>(&self.vad, word));

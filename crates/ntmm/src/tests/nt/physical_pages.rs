@@ -1,6 +1,6 @@
 //! The calls on physical pages of a process (API 18).
 
-use ntmm_pte::{Level, PagingMode, Pfn, Va};
+use ntmm_pte::{Bytes, Level, PagingMode, Pfn, Va};
 use std::collections::BTreeSet;
 use std::vec;
 use std::vec::Vec;
@@ -14,7 +14,7 @@ use crate::nt::{
     FreeUserPhysicalPages, MapAddresses, MapPagesParameters, MapUserPhysicalPages, Privileges,
     Process,
 };
-use crate::virtual_memory::{PageQuestions, QueryPages, Residency, ResidentPage};
+use crate::virtual_memory::{Free, FreeType, PageQuestions, QueryPages, Residency, ResidentPage};
 
 const WINDOW: u32 = 0x40_2000;
 const RELEASE: u32 = 0x8000;
@@ -436,6 +436,30 @@ in_every_mode! {
         let before = program.flushes();
         assert_eq!(program.map(base + 0x1000, &pages[..1]), SUCCESS);
         assert_eq!(program.flushes(), before, "it has been seen to");
+        host.audit_at_rest();
+    }
+
+    fn a_window_released_after_an_unmapping_that_was_given_up_is_flushed<M>() {
+        let program = locker::<M>();
+        let host = &program.host;
+        let base = program.memory(0x4000, WINDOW, 4);
+        let pages = program.physical_pages(1);
+        assert_eq!(program.map(base, &pages), SUCCESS);
+        host.machine().hold_flushes.set(true);
+        let (addresses, frames) = (MapAddresses::From(base), Ok(None));
+        let parameters = MapPagesParameters { addresses, count: 1, frames };
+        let mut unmap = MapUserPhysicalPages::new(program.caller, program.space, parameters);
+        assert!(matches!(host.step(&mut unmap), crate::Step::Wait(_)));
+        host.abandon(unmap);
+        // A processor still writes to the page there, whatever the addresses are used for next.
+        let mut free = Free::new(program.space, Va::new(base), Bytes::new(0), FreeType::Release);
+        assert!(matches!(host.step(&mut free), crate::Step::Wait(_)));
+        let flush = host.machine().flushes.borrow().last().cloned().expect("a flush");
+        assert_eq!(flush.pages, None, "nobody remembers which pages");
+        host.machine().hold_flushes.set(false);
+        host.machine().acknowledge();
+        host.run(free).expect("released");
+        host.engine(crate::Engine::Retire);
         host.audit_at_rest();
     }
 
