@@ -5,12 +5,14 @@
 //! keeps them for a moment. What the kernel has is its own to write on: it marks each frame, and
 //! looks before it lends them again whether anybody has written there. After the last program all
 //! of it is taken back for good. When the manager refuses that again and again, or does not answer,
-//! the memory stays lent, and the report says so.
+//! the memory stays lent, and the report says so. `squatter` on the command line shows it: an
+//! address space that is never deleted moves into what was lent first, and a root never moves.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ntmm::RemoveMemory;
 use ntmm::platform::{FrameRange, Ram, SystemTime};
+use ntmm::working_set::WorkingSetLimits;
 use ntmm_pte::Pfn;
 use ntmm_sync::frame::FrameWords;
 
@@ -24,6 +26,8 @@ const TURN: u64 = 200_000;
 const LAST_TRIES: u32 = 5;
 /// Time the thread has to close: one minute, which is twice what so many refusals take.
 const CLOSING_TIME: u64 = 600_000_000;
+/// Address spaces to make until one of them has its root in what was lent.
+const SQUATTERS: usize = 64;
 /// What the words of a frame that the kernel has are, besides their place.
 const MARK: u64 = 0xBA11_0000_0000_0000;
 
@@ -71,7 +75,9 @@ extern "C" fn run(_: u64) -> ! {
         check(range);
         IS_TAKEN.store(false, Ordering::SeqCst);
         kernel().manager.add_memory(range).expect("the range is the kernel's");
-        LENT.fetch_add(1, Ordering::Relaxed);
+        if LENT.fetch_add(1, Ordering::Relaxed) == 0 && kernel().squats {
+            squat(range);
+        }
         pause();
         if !take_back_patiently(range) {
             close();
@@ -84,6 +90,18 @@ extern "C" fn run(_: u64) -> ! {
             close();
         }
     }
+}
+
+/// Makes address spaces until the root of one lies in the range.
+fn squat(range: FrameRange) {
+    let manager = &kernel().manager;
+    let limits = WorkingSetLimits::for_memory(0);
+    let squats = (0..SQUATTERS).any(|_| {
+        let space = manager.create_address_space(limits);
+        let root = space.ok().and_then(|space| manager.root(space));
+        root.is_some_and(|root| range.contains(root))
+    });
+    assert!(squats, "no root came to lie in what was lent");
 }
 
 fn close() -> ! {

@@ -88,6 +88,8 @@ pub struct Kernel {
     pub profile: Profile,
     /// Memory the manager does not get at boot.
     pub withheld: Option<FrameRange>,
+    /// An address space settles for good in that memory when it has been lent.
+    pub squats: bool,
 }
 
 static KERNEL: Once<Kernel> = Once::new();
@@ -177,7 +179,8 @@ fn make_manager(information: &BootInformation) -> &'static Kernel {
     match Manager::new(machine, config) {
         // SAFETY: once, and no other processor has been started.
         Ok(manager) => unsafe {
-            KERNEL.set(Kernel { manager, archive: information.archive, profile, withheld })
+            let squats = information.has("squatter");
+            KERNEL.set(Kernel { manager, archive: information.archive, profile, withheld, squats })
         },
         Err(BootError::InstallMoreMemory { .. }) => too_little_memory(information),
         Err(error) => refuse(format_args!("{error}")),

@@ -15,27 +15,35 @@ fn report(lines: &[String], word: &str) -> Value {
     serde_json::from_str(line).expect("a report is JSON")
 }
 
-/// Boots with so many processors; two programs together touch more than the machine has.
-fn balloons(cpus: u32) {
-    if !qemu_is_here() {
-        return;
-    }
-    let guest = Guest {
+/// A machine with so many processors; two programs together touch more than it has.
+fn guest(cpus: u32, words: &[&str]) -> Guest {
+    Guest {
         ram: Bytes::new(24 << 20),
         cpus,
         disk: 64 << 20,
-        words: vec!["balloon=2000".to_owned()],
+        words: words.iter().map(|&word| word.to_owned()).collect(),
         programs: vec![
             "verify pages=4000 rounds=3".to_owned(),
             "verify pages=2500 rounds=4 seed=2".to_owned(),
         ],
-    };
-    let (lines, ending) = guest.boot(&format!("balloon-{cpus}"));
+    }
+}
+
+/// What the kernel says at the start, at the end, and of the memory it lent.
+fn reports(guest: &Guest, test: &str) -> [Value; 3] {
+    let (lines, ending) = guest.boot(test);
     assert_eq!(ending, Ending::Good, "{lines:#?}");
-    let ready = report(&lines, "ready");
-    let result = report(&lines, "result");
-    let balloon = report(&lines, "balloon");
-    println!("{cpus} processors: {balloon}");
+    let reports = ["ready", "result", "balloon"].map(|word| report(&lines, word));
+    println!("{} processors: {}", guest.cpus, reports[2]);
+    reports
+}
+
+fn balloons(cpus: u32) {
+    if !qemu_is_here() {
+        return;
+    }
+    let guest = guest(cpus, &["balloon=2000"]);
+    let [ready, result, balloon] = reports(&guest, &format!("balloon-{cpus}"));
     assert_eq!(number(&balloon, "/pages"), 2000);
     assert!(number(&balloon, "/lent") >= 1, "{balloon}");
     assert_eq!(number(&balloon, "/taken"), number(&balloon, "/lent"), "all of it came back");
@@ -56,4 +64,21 @@ fn memory_comes_and_goes_on_one_processor() {
 #[test]
 fn memory_comes_and_goes_on_four_processors() {
     balloons(4);
+}
+
+/// The kernel asks five times, then leaves the memory lent; nothing is lost with it.
+#[test]
+fn memory_that_is_never_given_back_stays_lent() {
+    if !qemu_is_here() {
+        return;
+    }
+    let guest = guest(2, &["balloon=2000", "squatter"]);
+    let [ready, result, balloon] = reports(&guest, "balloon-squatter");
+    assert_eq!(number(&balloon, "/lent"), 1, "{balloon}");
+    assert_eq!(number(&balloon, "/taken"), 0, "{balloon}");
+    assert!(number(&balloon, "/refused") >= 5, "{balloon}");
+    assert_eq!(number(&balloon, "/kept"), 2000, "{balloon}");
+    let frames = number(&ready, "/manager_frames") + 2000;
+    assert_eq!(number(&result, "/machine/frames"), frames, "{result}");
+    assert_eq!(number(&result, "/machine/bad"), 0, "{result}");
 }
