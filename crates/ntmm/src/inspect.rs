@@ -348,6 +348,7 @@ impl<P: Platform> Manager<P> {
             || self.reads.is_held()
             || self.writes.is_held()
             || self.paging_files.any_held()
+            || self.sections.is_held()
     }
 
     /// Calls `visit` with each frame that a read or write in progress, or completed and still

@@ -251,11 +251,14 @@ pub enum Engine {
     Balance,
     /// Gives back frames whose translations every processor has now forgotten.
     Retire,
+    /// Deletes sections that nobody uses any more (MiDereferenceSegmentThread).
+    Dereference,
 }
 
 impl Engine {
     /// All engines.
-    pub const ALL: [Self; 4] = [Self::Zeroing, Self::ModifiedWriter, Self::Balance, Self::Retire];
+    pub const ALL: [Self; 5] =
+        [Self::Zeroing, Self::ModifiedWriter, Self::Balance, Self::Retire, Self::Dereference];
 }
 
 /// What a step of an engine achieved.

@@ -178,6 +178,7 @@ pub const fn fault_name(kind: FaultKind) -> &'static str {
         FaultKind::DemandZero => "demand-zero",
         FaultKind::Transition => "transition",
         FaultKind::PageFile => "page-file",
+        FaultKind::CopyOnWrite => "copy-on-write",
     }
 }
 

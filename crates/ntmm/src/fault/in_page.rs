@@ -78,6 +78,12 @@ impl Holds {
     ) -> Option<Pause> {
         let read = match blocked {
             Blocked::Restart => return None,
+            Blocked::Prototypes(at) => {
+                return match manager.fault_in_prototypes(at, self) {
+                    Ok(()) => None,
+                    Err(blocked) => self.absorb(manager, blocked),
+                };
+            }
             Blocked::Pause(pause) => {
                 // What was read may be the very memory that is waited for.
                 if let Pause::Wait(Wait {

@@ -10,7 +10,7 @@ use ntmm_pte::{PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
 use super::{Blocked, Target, TargetKind};
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
-use crate::frames::{FrameUse, PageLocation, PageReservation};
+use crate::frames::{PageLocation, PageReservation};
 use crate::platform::{Direction, FileId, PagingRequest, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
@@ -75,10 +75,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             pages = core::iter::once((target.entry, word)).collect();
             before = 0;
         }
-        let usage = match target.kind {
-            TargetKind::Page => FrameUse::Private,
-            TargetKind::Table => FrameUse::PageTable,
-        };
+        let usage = target.kind.usage();
         let mut frames = Cluster::new();
         for &(entry, held) in &pages {
             let color = self.next_color();
@@ -103,6 +100,102 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         manager.set_transfer_frames(&manager.reads, id, &frames);
         let first_page = u64::from(offset.get()) - before;
         Blocked::Issue(PageRead { id, file: host_file, first_page, frames })
+    }
+
+    /// Prepares the read of the page of a section whose prototype holds the page-file word `word`,
+    /// and of those that follow it in the section and in the file, and says why the fault has to
+    /// wait.
+    pub(super) fn read_prototype(
+        &mut self,
+        held: &HeldPrototype<'m, P>,
+        word: u64,
+        prototype: Prototype,
+        reservation: &mut PageReservation<'m, P>,
+    ) -> Blocked {
+        let manager = self.manager();
+        let Some((file, offset)) = P::Paging::page_file_location(word) else {
+            return Blocked::Restart;
+        };
+        let Some(host_file) = manager.paging_files.file_id(file) else {
+            return NtStatus::IN_PAGE_ERROR.into();
+        };
+        let limit = manager.config.read_cluster.clamp(1, CLUSTER as u32) as usize;
+        let left = manager.subsection(prototype.subsection).pages() - prototype.index;
+        let mut pages = ArrayVec::<Page, CLUSTER>::new();
+        for (distance, slot) in (u32::from(held.entry().slot.get())..).enumerate().take(limit) {
+            let entry = EntryRef { slot: Slot::from_low_bits(u64::from(slot)), ..held.entry() };
+            if distance as u64 >= left || slot >= P::Paging::ENTRIES as u32 {
+                break;
+            }
+            let word = if distance == 0 { word } else { manager.load_entry(entry) };
+            let expected = PageFileOffset::new(offset.get() + distance as u32);
+            if P::Paging::is_valid(word)
+                || P::Paging::page_file_location(word) != expected.map(|at| (file, at))
+            {
+                break;
+            }
+            pages.push((entry, word));
+        }
+        let file_offset = u64::from(offset.get()) * PAGE_SIZE;
+        self.read_section_pages(&pages, host_file, (file_offset, u64::MAX), reservation)
+    }
+
+    /// Takes frames for pages of a section, which lie side by side in a file from `offset` on and
+    /// have up to `limit` bytes there, writes transition words into their prototypes, as long as
+    /// these hold what they held, and has the pages read.
+    pub(super) fn read_section_pages(
+        &mut self,
+        pages: &[Page],
+        file: FileId,
+        (offset, limit): (u64, u64),
+        reservation: &mut PageReservation<'m, P>,
+    ) -> Blocked {
+        let manager = self.manager();
+        let id = match manager.allocate_transfer(self.token(), &manager.reads) {
+            Some(id) => id,
+            None => {
+                let wait = manager.record_wait();
+                match manager.allocate_transfer(self.token(), &manager.reads) {
+                    Some(id) => id,
+                    None => return wait.into(),
+                }
+            }
+        };
+        let mut extra = self.reserve_neighbours(pages.len() as u32 - 1);
+        let count = if extra.is_some() { pages.len() } else { 1 };
+        let mut frames = Cluster::new();
+        for (number, &(entry, held)) in pages.iter().take(count).enumerate() {
+            let color = self.next_color();
+            let from = match &mut extra {
+                Some(extra) if number > 0 => extra,
+                _ => &mut *reservation,
+            };
+            let usage = FrameUse::Section;
+            let mut frame = manager.take_frame(self.token(), from, color, Want::Any, usage);
+            frame.entry().set_original(manager.original_of(entry, held));
+            frame.entry().set_container(entry.table, entry.slot);
+            frame.insert(FrameFlags::READ_IN_PROGRESS | FrameFlags::PROTOTYPE);
+            frame.set_location(PageLocation::Transition);
+            frame.add_reference();
+            frame.entry().set_u1(id.index());
+            let protection = P::Paging::software_protection(frame.entry().original());
+            let transition = P::Paging::transition(frame.pfn(), protection);
+            if manager.exchange_entry(entry, held, transition).is_err() {
+                frame.remove(FrameFlags::READ_IN_PROGRESS);
+                frame.entry().set_original(0);
+                manager.return_unused(&mut frame);
+                break;
+            }
+            manager.entry(entry.table).add_share(1);
+            frames.push(frame.pfn());
+        }
+        if frames.is_empty() {
+            manager.drop_unused_transfer(self.token(), id);
+            return Blocked::Restart;
+        }
+        manager.set_transfer_frames(&manager.reads, id, &frames);
+        let length = (frames.len() as u64 * PAGE_SIZE).min(limit);
+        Blocked::Issue(PageRead { id, file, offset, length, frames })
     }
 
     /// Reserves frames for the neighbours of a page, if memory is not short.

@@ -274,6 +274,8 @@ impl<P: Platform> Manager<P> {
         if frame.entry().share() != 0 {
             self.corrupt_frame(REFERENCE_DROP, frame.pfn());
         }
+        // Who held the frame knew that every processor has forgotten what it is a copy of.
+        frame.remove(FrameFlags::STALE);
         if frame.has(FrameFlags::DELETED) {
             self.release_original_slot(frame);
             self.free_frame(frame);

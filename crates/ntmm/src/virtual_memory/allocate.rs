@@ -280,6 +280,7 @@ impl Allocate {
             placeholder,
             secured: Secured::No,
             commit_charge: committed,
+            view: None,
         }
     }
 

@@ -127,6 +127,13 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let pfn = P::Paging::valid_pfn(word);
         let hint = manager.entry(pfn).u1();
         self.remove_entry(va, hint);
+        if manager.entry(pfn).state().usage() == FrameUse::Section {
+            let mut frame = manager.lock_frame(self.token(), pfn);
+            manager.unmap_shared(&mut frame, entry, new);
+            drop(frame);
+            batch.push_frame(va, pfn);
+            return Held::Nothing;
+        }
         let held = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             manager.swap_entry(entry, new);

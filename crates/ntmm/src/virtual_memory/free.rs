@@ -207,6 +207,12 @@ impl Release {
             tree.update(&nodes, start, |attributes| {
                 attributes.commit_charge = attributes.commit_charge.saturating_sub(uncharged);
             });
+            tree.update(&nodes, start, |attributes| {
+                if let Some(view) = &mut attributes.view {
+                    let gone = Pages::new(new_start.get() - start.get());
+                    view.first = view.first.saturating_add(gone);
+                }
+            });
             if let Ok(vad) = tree.resize(&nodes, start, new_start, self.vad.end) {
                 self.vad = vad;
             }

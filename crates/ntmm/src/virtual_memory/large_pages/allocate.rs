@@ -153,6 +153,7 @@ impl AllocateLargePages {
             placeholder: Placeholder::Never,
             secured: Secured::No,
             commit_charge: pages,
+            view: None,
         };
         let vad = Vad { start, end, attributes };
         let mut tree = set.vads();
