@@ -7,7 +7,7 @@ use ntmm::platform::{
     Platform, Ram, SystemTime, Trace,
 };
 use ntmm::status::BugCheck;
-use ntmm_pte::Pfn;
+use ntmm_pte::{PAGE_SIZE, Pfn};
 use ntmm_sync::frame::FrameWords;
 
 use crate::format::Hardware;
@@ -61,13 +61,16 @@ impl<M: Hardware, T: Trace> PagingIo for Machine<M, T> {
         }
         let mut transfers = self.transfers.borrow_mut();
         let frames = request.frames.len();
-        if !transfers.has(request.file) || !(1..=MAXIMUM_FRAMES).contains(&frames) {
-            Violation::BadTransfer { file: request.file.0, frames }.raise();
+        let (offset, length) = (request.offset, request.length);
+        // The only files are paging files.
+        let fits = length == frames as u64 * PAGE_SIZE && offset.is_multiple_of(PAGE_SIZE);
+        if !transfers.has(request.file) || !(1..=MAXIMUM_FRAMES).contains(&frames) || !fits {
+            Violation::BadTransfer { file: request.file.0, frames, offset, length }.raise();
         }
         let transfer = Transfer {
             direction: request.direction,
             file: request.file,
-            first_page: request.first_page,
+            first_page: offset / PAGE_SIZE,
             frames: request.frames.iter().map(|pfn| self.slot(*pfn)).collect::<TransferFrames>(),
         };
         transfers.submit(request.token, transfer, self.clock.nanoseconds(), &self.ram);

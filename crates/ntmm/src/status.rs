@@ -83,6 +83,8 @@ statuses! {
     INVALID_SYSTEM_SERVICE = 0xC000_001C;
     /// The instruction does not exist.
     ILLEGAL_INSTRUCTION = 0xC000_001D;
+    /// The file cannot be mapped.
+    INVALID_FILE_FOR_SECTION = 0xC000_0020;
     /// Memory of this kind is always committed.
     ALREADY_COMMITTED = 0xC000_0021;
     /// The handle does not grant the right.

@@ -78,7 +78,7 @@ impl<M: PagingMode> Mmu for Toy<M> {
 impl<M: PagingMode> PagingIo for Toy<M> {
     fn submit(&self, request: &PagingRequest<'_>) {
         let mut disk = self.disk.borrow_mut();
-        for (page, &pfn) in (request.first_page as usize..).zip(request.frames) {
+        for (page, &pfn) in ((request.offset / PAGE_SIZE) as usize..).zip(request.frames) {
             for (word, value) in self.frame(pfn).iter().zip(&mut disk[page]) {
                 match request.direction {
                     Direction::Read => word.store(*value, Ordering::Relaxed),

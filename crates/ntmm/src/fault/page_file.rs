@@ -5,7 +5,7 @@
 //! faults on them collide with this read; the caller submits it when all locks are dropped.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::{PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
+use ntmm_pte::{PAGE_SIZE, PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
 
 use super::{Blocked, Target, TargetKind};
 use crate::frames::entry::FrameFlags;
@@ -22,7 +22,7 @@ use crate::working_set::WorkingSetGuard;
 pub(crate) struct PageRead {
     pub(crate) id: TransferId,
     file: FileId,
-    first_page: u64,
+    first_slot: u64,
     frames: Cluster,
 }
 
@@ -33,7 +33,8 @@ impl PageRead {
             token: self.id.token(Direction::Read),
             direction: Direction::Read,
             file: self.file,
-            first_page: self.first_page,
+            offset: self.first_slot * PAGE_SIZE,
+            length: self.frames.len() as u64 * PAGE_SIZE,
             frames: &self.frames,
         });
     }
@@ -98,8 +99,8 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             manager.entry(entry.table).add_share(1);
         }
         manager.set_transfer_frames(&manager.reads, id, &frames);
-        let first_page = u64::from(offset.get()) - before;
-        Blocked::Issue(PageRead { id, file: host_file, first_page, frames })
+        let first_slot = u64::from(offset.get()) - before;
+        Blocked::Issue(PageRead { id, file: host_file, first_slot, frames })
     }
 
     /// Prepares the read of the page of a section whose prototype holds the page-file word `word`,

@@ -9,7 +9,7 @@
 //! written, the copy is given up at completion, be the write good or bad.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::{PageFileOffset, PagingMode, Pfn, PteWord, Slot};
+use ntmm_pte::{PAGE_SIZE, PageFileOffset, PagingMode, Pfn, PteWord, Slot};
 use ntmm_sync::atomic::{AtomicBool, Ordering};
 use ntmm_sync::level::{self, Level, Outside, Token, Unlocked};
 
@@ -92,7 +92,8 @@ impl<P: Platform> Manager<P> {
             token: id.token(Direction::Write),
             direction: Direction::Write,
             file: host,
-            first_page: u64::from(run.start),
+            offset: u64::from(run.start) * PAGE_SIZE,
+            length: u64::from(used) * PAGE_SIZE,
             frames: &frames,
         });
         EngineStep::Worked

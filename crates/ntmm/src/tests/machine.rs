@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::vec::Vec;
 
-use ntmm_pte::{Pages, PagingMode, Pfn};
+use ntmm_pte::{PAGE_SIZE, Pages, PagingMode, Pfn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::FrameWords;
 
@@ -37,7 +37,7 @@ pub struct Transfer {
     pub token: IoToken,
     pub direction: Direction,
     pub file: FileId,
-    pub first_page: u64,
+    pub offset: u64,
     pub frames: Vec<Pfn>,
 }
 
@@ -161,7 +161,7 @@ impl<M: PagingMode> Machine<M> {
             pending.remove(0)
         };
         if transfer.direction == Direction::Read {
-            for (page, &pfn) in (transfer.first_page..).zip(&transfer.frames) {
+            for (page, &pfn) in (transfer.offset / PAGE_SIZE..).zip(&transfer.frames) {
                 let disks = self.disks.borrow();
                 let contents = disks
                     .get(&(transfer.file.0, page))
@@ -221,9 +221,11 @@ impl<M: PagingMode> PagingIo for Machine<M> {
     fn submit(&self, request: &PagingRequest<'_>) {
         assert_eq!(self.irql.get(), Irql::PASSIVE, "a transfer is submitted inside the manager");
         assert!((1..=16).contains(&request.frames.len()));
-        assert!(request.first_page > 0, "slot 0 is never used");
+        assert!(request.offset > 0, "slot 0 is never used");
+        assert!(request.offset.is_multiple_of(PAGE_SIZE), "a paging file has whole pages");
+        assert_eq!(request.length, request.frames.len() as u64 * PAGE_SIZE);
         if request.direction == Direction::Write {
-            for (page, &pfn) in (request.first_page..).zip(request.frames) {
+            for (page, &pfn) in (request.offset / PAGE_SIZE..).zip(request.frames) {
                 self.disks.borrow_mut().insert((request.file.0, page), self.contents(pfn));
             }
         }
@@ -231,7 +233,7 @@ impl<M: PagingMode> PagingIo for Machine<M> {
             token: request.token,
             direction: request.direction,
             file: request.file,
-            first_page: request.first_page,
+            offset: request.offset,
             frames: request.frames.to_vec(),
         });
     }
