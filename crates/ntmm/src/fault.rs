@@ -19,7 +19,7 @@
 //! |---|---|
 //! | [`access`] | the operation and the decision tree |
 //! | [`prepare`] | reservations, room in the working set |
-//! | [`demand_zero`], [`transition`], [`page_file`], [`prototype`] | the resolvers |
+//! | [`demand_zero`], [`transition`], [`page_file`], [`prototype`], [`mapped_file`] | the resolvers |
 //! | [`copy_on_write`] | writes to pages that are copied then |
 //! | [`in_page`] | reads in flight: waiting, completion, release |
 
@@ -27,6 +27,7 @@ pub mod access;
 pub mod copy_on_write;
 pub mod demand_zero;
 pub mod in_page;
+pub mod mapped_file;
 pub mod page_file;
 pub mod prepare;
 pub mod prototype;

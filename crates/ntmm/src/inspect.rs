@@ -267,6 +267,18 @@ impl<P: Platform> Manager<P> {
         }
     }
 
+    /// Pages charged for sections and for the tables of their records.
+    #[must_use]
+    pub fn section_commit(&self) -> Pages {
+        Pages::new(self.sections.commit.load(ntmm_sync::atomic::Ordering::Acquire))
+    }
+
+    /// The address space that prototype entries lie in, once there has been a section.
+    #[must_use]
+    pub fn space_of_prototypes(&self) -> Option<AddressSpaceId> {
+        self.system_space()
+    }
+
     /// The frames on a list, from its head, as its links have them. Stops after as many frames
     /// as there are, should the links form a ring.
     pub fn list_frames(&self, location: PageLocation) -> impl Iterator<Item = Pfn> {

@@ -347,6 +347,7 @@ impl<P: Platform> Manager<P> {
             WaitKey::AddressCreation(space) => self
                 .find_space(space)
                 .is_some_and(|list| self.header_at(list).creation_epoch() == epoch.0),
+            WaitKey::Sections => self.sections.epoch() == epoch,
             WaitKey::Flush(ticket) => !self.platform.acknowledged(ticket),
         }
     }

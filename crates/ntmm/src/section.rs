@@ -48,13 +48,17 @@ use ntmm_sync::level::{self, Level, Outside, Token};
 use ntmm_sync::lock::WordLock;
 
 use crate::manager::Manager;
-use crate::platform::Platform;
+use crate::operation::Epoch;
+use crate::platform::{FileId, Platform};
 use control_area::{CONTROL_AREA_WORDS, SECTION_WORDS, SUBSECTION_WORDS};
 use records::{NO_RECORD, Records};
 
 pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
 pub use view::{Inherit, MapView, MappedView, UnmapView, ViewRequest};
+
+/// Chains that control areas of files are on.
+const FILE_HEADS: usize = 64;
 
 /// The sections of a machine.
 #[derive(Debug)]
@@ -72,6 +76,10 @@ pub(crate) struct Sections {
     space: AtomicU64,
     /// Distinguishes section objects that have the same number. The lock.
     generation: AtomicU32,
+    /// First control area of the files of each hash. The lock.
+    files: [AtomicU32; FILE_HEADS],
+    /// Times a control area was made or deleted. Tag A.
+    epoch: AtomicU64,
     /// Pages charged for tables of records and for sections. Tag A.
     pub(crate) commit: AtomicU64,
 }
@@ -86,8 +94,22 @@ impl Sections {
             queue: AtomicU32::new(NO_RECORD),
             space: AtomicU64::new(0),
             generation: AtomicU32::new(0),
+            files: core::array::from_fn(|_| AtomicU32::new(NO_RECORD)),
+            epoch: AtomicU64::new(0),
             commit: AtomicU64::new(0),
         }
+    }
+
+    /// The head of the chain of control areas that `file` belongs to.
+    // The remainder is below the number of heads.
+    #[allow(clippy::indexing_slicing)]
+    fn files(&self, file: FileId) -> &AtomicU32 {
+        &self.files[file.0 as usize % FILE_HEADS]
+    }
+
+    /// Times a control area was made or deleted.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
     }
 
     /// Whether the lock is held.

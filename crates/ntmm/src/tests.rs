@@ -46,6 +46,7 @@ mod page_tables;
 mod paging_files;
 mod protecting;
 mod resetting;
+mod sections;
 mod securing;
 mod stacks;
 mod transitions;

@@ -21,6 +21,7 @@ use crate::frames::take::Want;
 use crate::manager::Manager;
 use crate::operation::Pause;
 use crate::platform::Platform;
+use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 
 pub(crate) use secured::SecuredChange;
@@ -135,6 +136,28 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// between is allocated.
     pub(crate) fn vad_neighbours(&self, start: Vpn, end: Vpn) -> (Option<Vpn>, Option<Vpn>) {
         self.vads().neighbours(&self.manager().nodes(), start, end)
+    }
+
+    /// Inserts a descriptor of vacant pages. It is charged what it says is committed of it, and the
+    /// tables that it alone needs.
+    pub(crate) fn insert_vad(&mut self, vad: Vad) -> Result<(), Pause> {
+        let Vad { start, end, attributes } = vad;
+        let (before, after) = self.vad_neighbours(start, end);
+        let tables = Manager::<P>::tables_of_range(start, end, before, after);
+        let charged = attributes.commit_charge.saturating_add(tables);
+        let charge = self.manager().charge_commitment(charged)?;
+        let nodes = self.stock_nodes(start)?;
+        let mut tree = self.vads();
+        let inserted = tree.insert(&nodes, vad);
+        self.set_vads(&tree, nodes);
+        if inserted.is_err() {
+            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+        }
+        self.add_commit(charge.keep());
+        let header = self.header();
+        let bytes = Pages::new(end.get() - start.get() + 1).to_bytes();
+        header.set_virtual_size(header.virtual_size() + bytes.get());
+        Ok(())
     }
 
     /// Takes the frames an insertion at `start` may need, charged to the space.

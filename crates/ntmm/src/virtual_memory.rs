@@ -72,10 +72,10 @@ pub use write_watch::{GetWriteWatch, ResetWriteWatch, Watch};
 
 /// What every call keeps between its steps.
 #[derive(Debug)]
-struct Call {
+pub(crate) struct Call {
     space: AddressSpaceId,
     ownership: Ownership,
-    pending: Pending,
+    pub(crate) pending: Pending,
 }
 
 /// Whether a call owns address creation in its space.
@@ -86,13 +86,13 @@ enum Ownership {
 }
 
 impl Call {
-    const fn new(space: AddressSpaceId) -> Self {
+    pub(crate) const fn new(space: AddressSpaceId) -> Self {
         Self { space, ownership: Ownership::No, pending: Pending::new() }
     }
 }
 
 /// A call that is made in stages.
-trait Stages<P: Platform> {
+pub(crate) trait Stages<P: Platform> {
     /// What the call yields.
     type Output;
 

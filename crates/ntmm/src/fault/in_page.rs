@@ -15,7 +15,7 @@ use crate::events::{Event, FaultKind};
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
 use crate::operation::{Pause, Wait, WaitKey};
-use crate::platform::Platform;
+use crate::platform::{Engine, Platform};
 use crate::status::NtStatus;
 use crate::transfer::{LastHolder, Progress, TransferId};
 
@@ -157,6 +157,9 @@ impl<P: Platform> Manager<P> {
             self.release_read(token, id);
         }
         self.platform().wake(id.wait().key);
+        if self.dereference_is_due() {
+            self.platform().request(Engine::Dereference);
+        }
     }
 
     /// Drops the references of a completed read that nobody holds any more.

@@ -10,8 +10,9 @@ use ntmm_pte::{PAGE_SIZE, PageFileOffset, PagingFileNumber, PagingMode, PteWord,
 use super::{Blocked, Target, TargetKind};
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
-use crate::frames::{PageLocation, PageReservation};
+use crate::frames::{FrameUse, PageLocation, PageReservation};
 use crate::platform::{Direction, FileId, PagingRequest, Platform};
+use crate::section::prototype::{HeldPrototype, Prototype};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::transfer::{CLUSTER, Cluster, TransferId};
@@ -22,7 +23,8 @@ use crate::working_set::WorkingSetGuard;
 pub(crate) struct PageRead {
     pub(crate) id: TransferId,
     file: FileId,
-    first_slot: u64,
+    offset: u64,
+    length: u64,
     frames: Cluster,
 }
 
@@ -33,15 +35,28 @@ impl PageRead {
             token: self.id.token(Direction::Read),
             direction: Direction::Read,
             file: self.file,
-            offset: self.first_slot * PAGE_SIZE,
-            length: self.frames.len() as u64 * PAGE_SIZE,
+            offset: self.offset,
+            length: self.length,
             frames: &self.frames,
         });
     }
 }
 
 /// One page of a cluster: its entry and what is in it.
-type Page = (EntryRef, u64);
+pub(super) type Page = (EntryRef, u64);
+
+/// Where pages of a section are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilePlace {
+    pub(super) file: FileId,
+    /// Bytes from the start of the file to the first page.
+    pub(super) offset: u64,
+    /// Bytes from there on; what lies behind them reads as zeroes.
+    pub(super) bytes: u64,
+    /// What the prototypes hold when the frames are taken away; nothing when that is what they
+    /// hold now.
+    pub(super) original: Option<u64>,
+}
 
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Prepares the read of `target`, whose entry holds the page-file word `word`, and says why
@@ -99,8 +114,9 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             manager.entry(entry.table).add_share(1);
         }
         manager.set_transfer_frames(&manager.reads, id, &frames);
-        let first_slot = u64::from(offset.get()) - before;
-        Blocked::Issue(PageRead { id, file: host_file, first_slot, frames })
+        let offset = (u64::from(offset.get()) - before) * PAGE_SIZE;
+        let length = frames.len() as u64 * PAGE_SIZE;
+        Blocked::Issue(PageRead { id, file: host_file, offset, length, frames })
     }
 
     /// Prepares the read of the page of a section whose prototype holds the page-file word `word`,
@@ -137,20 +153,24 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             }
             pages.push((entry, word));
         }
-        let file_offset = u64::from(offset.get()) * PAGE_SIZE;
-        self.read_section_pages(&pages, host_file, (file_offset, u64::MAX), reservation)
+        let place = FilePlace {
+            file: host_file,
+            offset: u64::from(offset.get()) * PAGE_SIZE,
+            bytes: u64::MAX,
+            original: None,
+        };
+        self.read_section_pages(&pages, place, reservation)
     }
 
-    /// Takes frames for pages of a section, which lie side by side in a file from `offset` on and
-    /// have up to `limit` bytes there, writes transition words into their prototypes, as long as
-    /// these hold what they held, and has the pages read.
+    /// Takes frames for pages of a section, which lie side by side in a file, writes transition
+    /// words into their prototypes, as long as these hold what they held, and has them read.
     pub(super) fn read_section_pages(
         &mut self,
         pages: &[Page],
-        file: FileId,
-        (offset, limit): (u64, u64),
+        place: FilePlace,
         reservation: &mut PageReservation<'m, P>,
     ) -> Blocked {
+        let FilePlace { file, offset, bytes, original } = place;
         let manager = self.manager();
         let id = match manager.allocate_transfer(self.token(), &manager.reads) {
             Some(id) => id,
@@ -173,7 +193,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             };
             let usage = FrameUse::Section;
             let mut frame = manager.take_frame(self.token(), from, color, Want::Any, usage);
-            frame.entry().set_original(manager.original_of(entry, held));
+            frame.entry().set_original(original.unwrap_or(held));
             frame.entry().set_container(entry.table, entry.slot);
             frame.insert(FrameFlags::READ_IN_PROGRESS | FrameFlags::PROTOTYPE);
             frame.set_location(PageLocation::Transition);
@@ -188,14 +208,15 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 break;
             }
             manager.entry(entry.table).add_share(1);
+            manager.count_file_page(original);
             frames.push(frame.pfn());
         }
         if frames.is_empty() {
-            manager.drop_unused_transfer(self.token(), id);
+            manager.free_transfer(self.token(), &manager.reads, id);
             return Blocked::Restart;
         }
         manager.set_transfer_frames(&manager.reads, id, &frames);
-        let length = (frames.len() as u64 * PAGE_SIZE).min(limit);
+        let length = (frames.len() as u64 * PAGE_SIZE).min(bytes);
         Blocked::Issue(PageRead { id, file, offset, length, frames })
     }
 

@@ -19,10 +19,11 @@ use crate::frames::{FrameGuard, FrameUse, PageLocation, PageReservation};
 use crate::manager::Manager;
 use crate::platform::Platform;
 use crate::section::prototype::{HeldPrototype, Prototype, Untouched};
-use crate::section::{ControlAreaFlags, ControlAreaId};
+use crate::section::ControlAreaFlags;
 use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 use crate::working_set::entry::WorkingSetEntry;
+use crate::working_set::hash::SHORT_LIST;
 use crate::working_set::insert::ReservedEntry;
 
 /// A page of a section that has been mapped once more.
@@ -53,10 +54,11 @@ enum Intent {
 
 impl<P: Platform> Manager<P> {
     /// What a page is whose prototype is zero.
-    pub(crate) fn untouched(&self, area: ControlAreaId) -> Untouched {
-        let area = self.control_area(area);
-        if area.state().contains(ControlAreaFlags::COMMIT) {
-            Untouched::Zeroes(area.template())
+    pub(crate) fn untouched(&self, prototype: Prototype) -> Untouched {
+        let state = self.control_area(prototype.area).state();
+        if state.intersects(ControlAreaFlags::COMMIT | ControlAreaFlags::FILE) {
+            let bits = self.subsection(prototype.subsection).protection();
+            Untouched::Zeroes(Protection::from_low_bits(u64::from(bits)))
         } else {
             Untouched::Nothing
         }
@@ -157,7 +159,12 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         if P::Paging::is_page_file(word) {
             return Err(self.read_prototype(held, word, prototype, reservation));
         }
-        let protection = match manager.untouched(prototype.area) {
+        if word == 0 || P::Paging::is_prototype(word) {
+            if let Some(blocked) = self.read_file_page(held, word, prototype, reservation) {
+                return Err(blocked);
+            }
+        }
+        let protection = match manager.untouched(prototype) {
             _ if word != 0 => P::Paging::software_protection(word),
             Untouched::Zeroes(protection) => protection,
             Untouched::Nothing => return Err(NtStatus::ACCESS_VIOLATION.into()),
@@ -184,8 +191,8 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Makes the hash of the list longer when many entries need it.
     fn grow_hash_if_due(&mut self) {
         let header = self.header();
-        let long = header.initialized() > crate::working_set::hash::SHORT_LIST;
-        let due = long && u64::from(header.non_direct()) * 2 >= u64::from(header.hash_size());
+        let long = header.size() > SHORT_LIST && header.non_direct() > 0;
+        let due = long && header.non_direct() * 2 >= header.hash_size();
         if due && self.free_entries() > 1 {
             self.grow_hash_now();
         }

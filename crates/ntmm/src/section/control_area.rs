@@ -37,10 +37,13 @@ impl SectionId {
     }
 }
 
+/// Set in the link of a control area that is queued.
+const QUEUED: u64 = 1 << 32;
+
 /// Words of a control area.
 pub(super) const CONTROL_AREA_WORDS: usize = 16;
 /// Words of a subsection.
-pub(super) const SUBSECTION_WORDS: usize = 8;
+pub(crate) const SUBSECTION_WORDS: usize = 8;
 /// Words of a section object.
 pub(super) const SECTION_WORDS: usize = 8;
 
@@ -100,10 +103,6 @@ record! {
         size, set_size: u64 = 6, 0, 64;
         /// Committed pages (NumberOfCommittedPages). Atomic.
         committed, set_committed: u64 = 7, 0, 64;
-        /// Where in the pool the prototype entries begin.
-        prototypes, set_prototypes: u64 = 8, 0, 64;
-        /// Bytes of the pool they take; zero before they have been allocated.
-        prototype_bytes, set_prototype_bytes: u64 = 9, 0, 64;
         /// The file, when [`ControlAreaFlags::FILE`] is set.
         file, set_file: u32 = 10, 0, 32;
         /// The next control area of a file with the same hash.
@@ -114,8 +113,6 @@ record! {
         image_commitment, set_image_commitment: u32 = 11, 32, 32;
         /// The address an image wants, or that all views of a based section have.
         base, set_base: u64 = 12, 0, 64;
-        /// How its deletion gets on: the next page to delete. The dereference engine.
-        deleted, set_deleted: u64 = 13, 0, 64;
         /// The next control area to look at, while it is queued. Atomic.
         next_queued, set_next_queued: u32 = 14, 0, 32;
         /// 1 while it is queued. Atomic.
@@ -144,6 +141,8 @@ record! {
         bytes, set_bytes: u64 = 5, 0, 64;
         /// Where in the pool its first prototype entry lies (SubsectionBase).
         prototypes, set_prototypes: u64 = 6, 0, 64;
+        /// Bytes of the pool that were allocated for them.
+        prototype_bytes, set_prototype_bytes: u64 = 7, 0, 64;
     }
 }
 
@@ -260,23 +259,29 @@ impl<P: Platform> Manager<P> {
 
     /// Has the dereference engine look at a control area that nothing keeps any more
     /// (MiCheckControlArea).
-    pub(super) fn check_control_area(&self, id: ControlAreaId) {
+    pub(crate) fn check_control_area(&self, id: ControlAreaId) {
         let area = self.control_area(id);
         if !area.is_idle() {
             return;
         }
+        self.push_queued(id, area);
+        self.platform().request(Engine::Dereference);
+    }
+
+    /// Puts a control area on the queue of the dereference engine, unless it is there.
+    pub(super) fn push_queued(&self, id: ControlAreaId, area: ControlArea<'_>) {
         let link = area.view().word(14);
-        if link.fetch_or(1 << 32, Ordering::AcqRel) & (1 << 32) == 0 {
-            let head = &self.sections.queue;
-            let mut first = head.load(Ordering::Acquire);
-            loop {
-                link.store(1 << 32 | u64::from(first), Ordering::Release);
-                match head.compare_exchange(first, id.0, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => break,
-                    Err(actual) => first = actual,
-                }
+        if link.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED != 0 {
+            return;
+        }
+        let head = &self.sections.queue;
+        let mut first = head.load(Ordering::Acquire);
+        loop {
+            link.store(QUEUED | u64::from(first), Ordering::Release);
+            match head.compare_exchange(first, id.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(actual) => first = actual,
             }
         }
-        self.platform().request(Engine::Dereference);
     }
 }

@@ -7,7 +7,9 @@
 //! prototypes that is mapped, the tables above it are what its entry and theirs say. When that is
 //! the way that was gone, the page is *held*: it counts a mapping more, and cannot be taken out.
 
-use ntmm_pte::{Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteWord, Slot, Vpn};
+use ntmm_pte::{
+    Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Vpn,
+};
 use ntmm_sync::level::{self, Outside, Token};
 
 use super::control_area::ControlAreaId;

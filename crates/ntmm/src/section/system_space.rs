@@ -42,7 +42,7 @@ impl PoolOffset {
         Va::new(LOWEST_USER_ADDRESS.get() + self.0)
     }
 
-    pub(super) const fn of_va(va: Va) -> Self {
+    pub(crate) const fn of_va(va: Va) -> Self {
         Self(va.get() - LOWEST_USER_ADDRESS.get())
     }
 

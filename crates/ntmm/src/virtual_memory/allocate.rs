@@ -76,7 +76,7 @@ pub enum Direction {
 
 impl Window {
     /// All of user space.
-    const fn everywhere<M: PagingMode>(direction: Direction) -> Self {
+    pub(crate) const fn everywhere<M: PagingMode>(direction: Direction) -> Self {
         Self {
             lowest: LOWEST_USER_ADDRESS,
             highest: M::HIGHEST_VAD_ADDRESS,
@@ -86,7 +86,7 @@ impl Window {
     }
 
     /// The hole for `pages` pages.
-    pub(super) fn find<P: Platform>(
+    pub(crate) fn find<P: Platform>(
         self,
         set: &WorkingSetGuard<'_, '_, P>,
         pages: Pages,

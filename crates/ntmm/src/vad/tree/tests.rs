@@ -20,6 +20,7 @@ use ntmm_sync::frame::FrameWords;
 use proptest::prelude::*;
 
 use super::*;
+use crate::section::ControlAreaId;
 
 /// Nodes of at most four rows, so that a few hundred descriptors make a deep tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

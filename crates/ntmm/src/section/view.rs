@@ -1,0 +1,333 @@
+//! Views: mapping and unmapping (NtMapViewOfSection, NtUnmapViewOfSection, spec 8.7; API 14).
+//!
+//! Mapping inserts a descriptor that names the control area and the page it begins with; no entry
+//! is touched. The control area's counts go up before that, and down again when it fails. A view
+//! whose pages are copied when they are written is charged for all of them.
+//!
+//! Unmapping deletes the entries from the front on and shortens the descriptor, as a release
+//! does; with the last page the view's count goes.
+
+use ntmm_pte::{ALLOCATION_GRANULARITY, Access, Bytes, PAGE_SIZE, Pages, PagingMode, Protection};
+use ntmm_pte::{Va, Vpn};
+
+use super::control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
+use crate::address_space::AddressSpaceId;
+use crate::fault::Blocked;
+use crate::manager::Manager;
+use crate::operation::{Operation, Step};
+use crate::platform::Platform;
+use crate::status::NtStatus;
+use crate::vad::{
+    Commitment, Placeholder, ProtectionChange, Secured, SecuredChange, Vad, VadAttributes, VadKind,
+    View,
+};
+use crate::virtual_memory::free::Release;
+use crate::virtual_memory::range::{MissingTables, RangeWalk};
+use crate::virtual_memory::{Call, Direction, Placement, Region, Stages, Window};
+use crate::working_set::WorkingSetGuard;
+
+pub use crate::vad::Inherit;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewRequest {
+    /// The section.
+    pub section: SectionId,
+    /// Where the view goes: at an address that is a multiple of 64 KiB, or where there is room.
+    pub placement: Placement,
+    /// Byte of the section that it begins with, a multiple of 64 KiB.
+    pub offset: u64,
+    /// Bytes; zero for the rest of the section.
+    pub size: Bytes,
+    /// What its pages may be used for.
+    pub protection: Protection,
+    /// Whether that may be changed.
+    pub protection_change: ProtectionChange,
+    /// What becomes of it when its process is duplicated.
+    pub inherit: Inherit,
+}
+
+/// A view that has been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedView {
+    /// Its pages.
+    pub region: Region,
+    /// Byte of the section that it begins with.
+    pub offset: u64,
+}
+
+/// The mapping call. Yields the view.
+///
+/// Raises, with nothing changed: [`NtStatus::INVALID_HANDLE`] when there is no such section,
+/// [`NtStatus::MAPPED_ALIGNMENT`] for an offset or address that is no multiple of 64 KiB,
+/// [`NtStatus::SECTION_PROTECTION`] when the section does not allow the protection,
+/// [`NtStatus::INVALID_VIEW_SIZE`] for bytes behind its end, [`NtStatus::CONFLICTING_ADDRESSES`]
+/// or [`NtStatus::NO_MEMORY`] when there is no room, [`NtStatus::COMMITMENT_LIMIT`].
+#[derive(Debug)]
+#[must_use]
+pub struct MapView {
+    call: Call,
+    request: ViewRequest,
+    /// The section, whose control area counts the view to be.
+    found: Option<Found>,
+}
+
+/// What is known of the section to be mapped.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    area: ControlAreaId,
+    state: ControlAreaFlags,
+    size: u64,
+    protection: Protection,
+}
+
+/// Whether a view with `view` shows no more than a section with `section` allows (API 14.3), or a
+/// page of a view that was mapped with `section` may get `view` (API 5.3).
+pub(crate) const fn allows(section: Protection, view: Protection) -> bool {
+    rights(view) & !rights(section) == 0
+}
+
+const READ: u8 = 1;
+const WRITE: u8 = 2;
+const EXECUTE: u8 = 4;
+
+/// What a protection lets one do; copying counts as reading.
+const fn rights(protection: Protection) -> u8 {
+    if protection.is_no_access() {
+        return 0;
+    }
+    match protection.access() {
+        Access::None => 0,
+        Access::ReadOnly | Access::WriteCopy => READ,
+        Access::Execute => EXECUTE,
+        Access::ExecuteRead | Access::ExecuteWriteCopy => READ | EXECUTE,
+        Access::ReadWrite => READ | WRITE,
+        Access::ExecuteReadWrite => READ | WRITE | EXECUTE,
+    }
+}
+
+impl MapView {
+    /// Maps a view into `space`.
+    pub const fn new(space: AddressSpaceId, request: ViewRequest) -> Self {
+        Self { call: Call::new(space), request, found: None }
+    }
+
+    /// Finds the section, and counts the view that is to be.
+    fn find<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Found, NtStatus> {
+        if let Some(found) = self.found {
+            return Ok(found);
+        }
+        let mut entry = manager.enter();
+        let sections = manager.lock_sections(entry.token());
+        let object = sections.find(self.request.section).ok_or(NtStatus::INVALID_HANDLE)?;
+        let id = ControlAreaId(object.control_area());
+        let area = manager.control_area(id);
+        area.add_view(Holder::User);
+        let found = Found {
+            area: id,
+            state: area.state(),
+            size: object.size(),
+            protection: Protection::from_low_bits(u64::from(object.protection())),
+        };
+        self.found = Some(found);
+        Ok(found)
+    }
+
+    /// The size of the view, as its section allows it.
+    fn size(&self, found: Found) -> Result<Bytes, NtStatus> {
+        let ViewRequest { offset, size, protection, .. } = self.request;
+        if offset % ALLOCATION_GRANULARITY != 0 {
+            return Err(NtStatus::MAPPED_ALIGNMENT);
+        }
+        if let Placement::At(base) | Placement::AtAny(base) = self.request.placement
+            && base.get() % ALLOCATION_GRANULARITY != 0
+        {
+            return Err(NtStatus::MAPPED_ALIGNMENT);
+        }
+        if !allows(found.protection, protection) {
+            return Err(NtStatus::SECTION_PROTECTION);
+        }
+        let rest = found.size.checked_sub(offset).filter(|&rest| rest > 0);
+        let rest = rest.ok_or(NtStatus::INVALID_VIEW_SIZE)?;
+        if size.get() > rest {
+            return Err(NtStatus::INVALID_VIEW_SIZE);
+        }
+        Ok(if size.is_zero() { Bytes::new(rest) } else { size })
+    }
+
+    fn insert<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+    ) -> Result<MappedView, Blocked> {
+        let found = self.found.ok_or(NtStatus::INVALID_PARAMETER)?;
+        let size = self.size(found)?;
+        let request = self.request;
+        let (start, end) = request.placement.find_range(set, size)?;
+        let pages = Pages::new(end.get() - start.get() + 1);
+        let charge = if request.protection.is_write_copy() { pages } else { Pages::ZERO };
+        let commitment = if found.state.contains(ControlAreaFlags::RESERVE) {
+            Commitment::Reserved
+        } else {
+            Commitment::Committed
+        };
+        let refuses = found.state.contains(ControlAreaFlags::NO_CHANGE);
+        let attributes = VadAttributes {
+            kind: VadKind::View,
+            protection: request.protection,
+            commitment,
+            protection_change: if refuses {
+                ProtectionChange::Refused
+            } else {
+                request.protection_change
+            },
+            placeholder: Placeholder::Never,
+            secured: Secured::No,
+            commit_charge: charge,
+            view: Some(View {
+                area: found.area,
+                first: Pages::new(request.offset / PAGE_SIZE),
+                inherit: request.inherit,
+            }),
+        };
+        set.insert_vad(Vad { start, end, attributes })?;
+        // The count is the descriptor's now.
+        self.found = None;
+        let region = Region::of_pages::<P::Paging>(start, end);
+        Ok(MappedView { region, offset: request.offset })
+    }
+}
+
+impl Placement {
+    /// The pages for an allocation of `size` bytes.
+    fn find_range<P: Platform>(
+        self,
+        set: &WorkingSetGuard<'_, '_, P>,
+        size: Bytes,
+    ) -> Result<(Vpn, Vpn), NtStatus> {
+        let pages = size.to_pages_rounded_up();
+        let start = match self {
+            Self::At(base) | Self::AtAny(base) | Self::Replacing(base) => base.vpn(),
+            Self::Lowest => Window::everywhere::<P::Paging>(Direction::Up).find(set, pages)?,
+            Self::Highest => Window::everywhere::<P::Paging>(Direction::Down).find(set, pages)?,
+            Self::Within(window) => window.find(set, pages)?,
+        };
+        let end = start.checked_add(pages.saturating_sub(Pages::ONE));
+        let last = end.map(|end| end.get()).unwrap_or(u64::MAX);
+        if last > P::Paging::HIGHEST_VAD_ADDRESS.vpn().get() {
+            return Err(NtStatus::NO_MEMORY);
+        }
+        let end = Vpn::new(last);
+        if !set.is_vacant(start, end) {
+            return Err(NtStatus::CONFLICTING_ADDRESSES);
+        }
+        Ok((start, end))
+    }
+}
+
+impl<P: Platform> Stages<P> for MapView {
+    type Output = MappedView;
+
+    fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn check_parameters(&self) -> Result<(), NtStatus> {
+        if self.request.protection.is_decommitted() {
+            return Err(NtStatus::INVALID_PAGE_PROTECTION);
+        }
+        Ok(())
+    }
+
+    fn is_under_way(&self) -> bool {
+        false
+    }
+
+    fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<MappedView, Blocked> {
+        self.insert(set)
+    }
+
+    fn give_back(&mut self, manager: &Manager<P>) {
+        if let Some(found) = self.found.take() {
+            manager.drop_view(found.area, Holder::User);
+        }
+    }
+}
+
+impl<P: Platform> Operation<P> for MapView {
+    type Output = MappedView;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<MappedView> {
+        if let Err(status) = self.find(manager) {
+            return Step::Raise(status);
+        }
+        self.step_stages(manager)
+    }
+
+    fn abandon(mut self, manager: &Manager<P>) {
+        self.end(manager);
+    }
+}
+
+/// The unmapping call: the view that an address lies in. Yields its pages.
+///
+/// Raises [`NtStatus::NOT_MAPPED_VIEW`] where there is no view.
+#[derive(Debug)]
+#[must_use]
+pub struct UnmapView {
+    call: Call,
+    address: Va,
+    under_way: Option<(RangeWalk, Release, Region)>,
+}
+
+impl UnmapView {
+    /// Unmaps the view of `space` that `address` lies in.
+    pub const fn new(space: AddressSpaceId, address: Va) -> Self {
+        Self { call: Call::new(space), address, under_way: None }
+    }
+}
+
+impl<P: Platform> Stages<P> for UnmapView {
+    type Output = Region;
+
+    fn call(&mut self) -> &mut Call {
+        &mut self.call
+    }
+
+    fn check_parameters(&self) -> Result<(), NtStatus> {
+        if P::Paging::is_user(self.address) { Ok(()) } else { Err(NtStatus::NOT_MAPPED_VIEW) }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Blocked> {
+        let (walk, release, region) = match &mut self.under_way {
+            Some(under_way) => under_way,
+            none => {
+                let found = set.find_vad(self.address.vpn());
+                let found = found.filter(|vad| vad.attributes.view.is_some());
+                let vad = found.ok_or(NtStatus::NOT_MAPPED_VIEW)?;
+                set.check_secured(&vad, vad.start, vad.end, SecuredChange::Deletion)?;
+                let region = Region::of_pages::<P::Paging>(vad.start, vad.end);
+                let walk = RangeWalk::new(vad.start, vad.end);
+                none.insert((walk, Release::new(vad, vad.end), region))
+            }
+        };
+        let region = *region;
+        set.walk_stretch(&mut self.call.pending, walk, MissingTables::Skip, release)?;
+        Ok(region)
+    }
+}
+
+impl<P: Platform> Operation<P> for UnmapView {
+    type Output = Region;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
+        self.step_stages(manager)
+    }
+
+    fn abandon(mut self, manager: &Manager<P>) {
+        self.end(manager);
+    }
+}
