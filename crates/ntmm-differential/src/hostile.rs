@@ -217,7 +217,7 @@ impl<M: Hardware> Hostile<M> {
 }
 
 /// The calls.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtFreeVirtualMemory",
@@ -237,6 +237,7 @@ const NAMES: [&str; 18] = [
     "NtAllocateVirtualMemory as a program makes it",
     "NtAllocateVirtualMemory of large pages",
     "NtFreeVirtualMemory as a program makes it",
+    "NtMapUserPhysicalPages as a program makes it",
 ];
 
 impl<M: Hardware> Hostile<M> {
@@ -492,7 +493,7 @@ impl<M: Hardware> Hostile<M> {
                 };
                 self.ranged(AllocateVirtualMemory::new(caller, parameters))
             }
-            _ => {
+            17 => {
                 let space = self.random.pick(&[self.current, self.other]);
                 let address = self.place();
                 let region = self.region(space, address)?;
@@ -504,6 +505,7 @@ impl<M: Hardware> Hostile<M> {
                 };
                 self.ranged(FreeVirtualMemory::new(caller, parameters))
             }
+            _ => self.make_window(),
         }
     }
 

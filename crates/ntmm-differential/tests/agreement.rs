@@ -21,6 +21,8 @@ fn assert_agreement(paging: Paging) {
         println!("{name}: {made}, {succeeded} successful");
         assert!(succeeded >= 50, "{name}: {succeeded} of {made} calls succeed");
     }
+    // What may happen either way does.
+    assert!(outcome.counts.open_first >= 100 && outcome.counts.open_other >= 20);
 }
 
 #[test]
