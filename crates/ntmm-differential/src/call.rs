@@ -171,6 +171,15 @@ pub enum Call {
         /// SeLockMemoryPrivilege.
         privilege: Privilege,
     },
+    /// NtFlushVirtualMemory. There are no views: it fails in one way or another.
+    Flush {
+        /// ProcessHandle.
+        handle: Handle,
+        /// BaseAddress.
+        base: Pointer,
+        /// RegionSize.
+        size: Pointer,
+    },
     /// A byte of memory is touched by software.
     Touch {
         /// Where.
@@ -183,7 +192,7 @@ pub enum Call {
 }
 
 /// What calls are counted as.
-pub const GROUPS: [&str; 20] = [
+pub const GROUPS: [&str; 21] = [
     "reserve",
     "commit",
     "reset",
@@ -204,6 +213,7 @@ pub const GROUPS: [&str; 20] = [
     "lock",
     "unlock",
     "squeeze",
+    "flush",
 ];
 
 impl Call {
@@ -235,6 +245,7 @@ impl Call {
             Self::Lock { .. } => 17,
             Self::Unlock { .. } => 18,
             Self::Squeeze => 19,
+            Self::Flush { .. } => 20,
         }
     }
 }
@@ -407,6 +418,9 @@ impl fmt::Display for Call {
             Self::Unlock { handle, base, size, kind, privilege } => {
                 let (base, size) = (Shown(base), Shown(size));
                 write!(f, "NtUnlockVirtualMemory({handle}, {base}, {size}, {kind:#x}){privilege}")
+            }
+            Self::Flush { handle, base, size } => {
+                write!(f, "NtFlushVirtualMemory({handle}, {}, {})", Shown(base), Shown(size))
             }
             Self::Squeeze => f.write_str("others need memory"),
             Self::Touch { address, how: Touch::Read } => write!(f, "read {address:#x}"),

@@ -102,6 +102,10 @@ impl Generator {
                 let count = self.random.pick(&[0, 1, 2, 64, 64, 64, 1 << 60]);
                 Call::GetWriteWatch { handle, flags, base, size, count: self.pointer(count) }
             }
+            98 if self.random.one_in(2) => {
+                let (base, size) = self.range(model);
+                Call::Flush { handle, base: self.pointer(base), size: self.pointer(size) }
+            }
             _ => {
                 let (base, size) = self.range(model);
                 Call::ResetWriteWatch { handle, base, size }

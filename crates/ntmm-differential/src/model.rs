@@ -14,7 +14,7 @@
 //! | `free` | 4: decommit, release, placeholders |
 //! | `protect` | 5 |
 //! | `contents` | 6 with the touches; 3.4, and what pages hold |
-//! | `query` | 7 |
+//! | `query` | 7, 10 |
 //! | `lock` | 8 |
 //! | `write_watch` | 17 |
 
@@ -250,6 +250,9 @@ impl Model {
             }
             Call::Unlock { handle, base, size, kind, privilege } => {
                 self.unlock(handle, base, size, kind, privilege).map_err(Failure::Status)
+            }
+            Call::Flush { handle, base, size } => {
+                Ok(Answer::status(self.flush(handle, base, size)))
             }
             Call::Touch { address, how } => self.touch(address, how),
             Call::Squeeze => Ok(self.squeeze()),

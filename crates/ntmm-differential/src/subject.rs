@@ -4,10 +4,10 @@ mod squeeze;
 
 use ntmm::nt::{
     AddressRequirements, AllocateParameters, AllocateVirtualMemory, Caller, ExtendedParameter,
-    FreeParameters, FreeVirtualMemory, GetWriteWatchCall, Information, LockParameters,
-    LockVirtualMemory, Outcome, Privileges, Process, ProcessAccess, Profile, ProtectParameters,
-    ProtectVirtualMemory, QueryParameters, QueryVirtualMemory, ResetWriteWatchCall, Target,
-    UnlockVirtualMemory, WriteWatchParameters,
+    FlushParameters, FlushVirtualMemory, FreeParameters, FreeVirtualMemory, GetWriteWatchCall,
+    Information, LockParameters, LockVirtualMemory, Outcome, Privileges, Process, ProcessAccess,
+    Profile, ProtectParameters, ProtectVirtualMemory, QueryParameters, QueryVirtualMemory,
+    ResetWriteWatchCall, Target, UnlockVirtualMemory, WriteWatchParameters,
 };
 use ntmm::operation::Operation;
 use ntmm::virtual_memory::{ReadMemory, WriteMemory};
@@ -209,6 +209,12 @@ impl<M: Hardware> Subject<'_, M> {
                 let parameters = self.lock_parameters(handle, base, size, kind);
                 let call = UnlockVirtualMemory::new(self.caller_with(privilege), parameters);
                 self.complete(call).map(of_range)
+            }
+            Call::Flush { handle, base, size } => {
+                let process = self.process(handle);
+                let (base, size, io_status) = (captured(base), captured(size), Ok(()));
+                let parameters = FlushParameters { process, base, size, io_status };
+                self.complete(FlushVirtualMemory::new(self.caller, parameters)).map(of_range)
             }
             Call::Touch { address, how } => self.touch(address, how),
             Call::Squeeze => self.host.squeeze(self.space).map(|()| Answer::status(0)),

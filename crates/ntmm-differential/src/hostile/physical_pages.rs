@@ -11,7 +11,8 @@ use ntmm::nt::{
 use ntmm_machine::Hardware;
 use ntmm_pte::Pfn;
 
-use super::{Ended, Hostile, PhysicalPage};
+use super::digest::PhysicalPage;
+use super::{Ended, Hostile};
 use crate::model::numbers::{PAGE, READWRITE};
 use crate::subject::Stopped;
 

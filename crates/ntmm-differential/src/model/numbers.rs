@@ -44,6 +44,7 @@ pub(super) const INVALID_PARAMETER: u32 = 0xC000_000D;
 pub(super) const NO_MEMORY: u32 = 0xC000_0017;
 pub(super) const CONFLICTING_ADDRESSES: u32 = 0xC000_0018;
 pub(super) const UNABLE_TO_FREE_VM: u32 = 0xC000_001A;
+pub(super) const NOT_MAPPED_VIEW: u32 = 0xC000_0019;
 pub(super) const ACCESS_DENIED: u32 = 0xC000_0022;
 pub(super) const OBJECT_TYPE_MISMATCH: u32 = 0xC000_0024;
 pub(super) const NOT_LOCKED: u32 = 0xC000_002A;
