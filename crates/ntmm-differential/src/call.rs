@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::numbers::{
     COALESCE_PLACEHOLDERS, DECOMMIT, PRESERVE_PLACEHOLDER, REPLACE_PLACEHOLDER, RESERVE,
-    RESERVE_PLACEHOLDER, RESET,
+    RESERVE_PLACEHOLDER, RESET, RESET_UNDO,
 };
 
 /// What a process handle is good for.
@@ -25,12 +25,21 @@ pub enum Handle {
 /// What a pointer points to; none when it cannot be probed.
 pub type Pointer = Option<u64>;
 
+/// Whether a caller holds SeLockMemoryPrivilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// It does.
+    Held,
+    /// It does not.
+    Missing,
+}
+
 /// How memory is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// A byte is read.
     Read,
-    /// A byte is written.
+    /// One is stored into a byte.
     Write,
 }
 
@@ -136,6 +145,41 @@ pub enum Call {
         /// RegionSize.
         size: u64,
     },
+    /// NtLockVirtualMemory.
+    Lock {
+        /// ProcessHandle.
+        handle: Handle,
+        /// BaseAddress.
+        base: Pointer,
+        /// NumberOfBytesToLock.
+        size: Pointer,
+        /// MapType.
+        kind: u32,
+        /// SeLockMemoryPrivilege.
+        privilege: Privilege,
+    },
+    /// NtUnlockVirtualMemory.
+    Unlock {
+        /// ProcessHandle.
+        handle: Handle,
+        /// BaseAddress.
+        base: Pointer,
+        /// NumberOfBytesToUnlock.
+        size: Pointer,
+        /// MapType.
+        kind: u32,
+        /// SeLockMemoryPrivilege.
+        privilege: Privilege,
+    },
+    /// NtFlushVirtualMemory. There are no views: it fails in one way or another.
+    Flush {
+        /// ProcessHandle.
+        handle: Handle,
+        /// BaseAddress.
+        base: Pointer,
+        /// RegionSize.
+        size: Pointer,
+    },
     /// A byte of memory is touched by software.
     Touch {
         /// Where.
@@ -143,10 +187,12 @@ pub enum Call {
         /// How.
         how: Touch,
     },
+    /// Others need memory: pages leave the working set, and frames are taken for something else.
+    Squeeze,
 }
 
 /// What calls are counted as.
-pub const GROUPS: [&str; 16] = [
+pub const GROUPS: [&str; 21] = [
     "reserve",
     "commit",
     "reset",
@@ -163,6 +209,11 @@ pub const GROUPS: [&str; 16] = [
     "reset write watch",
     "read",
     "write",
+    "undo reset",
+    "lock",
+    "unlock",
+    "squeeze",
+    "flush",
 ];
 
 impl Call {
@@ -174,6 +225,7 @@ impl Call {
                 _ if kind & RESERVE_PLACEHOLDER != 0 => 3,
                 _ if kind & REPLACE_PLACEHOLDER != 0 => 4,
                 _ if kind & RESET != 0 => 2,
+                _ if kind & RESET_UNDO != 0 => 16,
                 _ if kind & RESERVE != 0 => 0,
                 _ => 1,
             },
@@ -190,6 +242,10 @@ impl Call {
             Self::ResetWriteWatch { .. } => 13,
             Self::Touch { how: Touch::Read, .. } => 14,
             Self::Touch { how: Touch::Write, .. } => 15,
+            Self::Lock { .. } => 17,
+            Self::Unlock { .. } => 18,
+            Self::Squeeze => 19,
+            Self::Flush { .. } => 20,
         }
     }
 }
@@ -245,6 +301,8 @@ pub enum Written {
     Region(Region),
     /// Addresses of written pages.
     Pages(Vec<u64>),
+    /// A byte that was read.
+    Byte(u8),
 }
 
 /// What a call answers.
@@ -263,6 +321,12 @@ impl Answer {
         Self { status, written: Written::Nothing }
     }
 
+    /// Whether the status is one of success.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        self.status < 0x8000_0000
+    }
+
     /// Success.
     #[must_use]
     pub const fn success(written: Written) -> Self {
@@ -278,6 +342,15 @@ impl fmt::Display for Handle {
             Self::Closed => "closed",
             Self::NoProcess => "no process",
             Self::Ended => "ended",
+        })
+    }
+}
+
+impl fmt::Display for Privilege {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => " with the privilege",
+            Self::Missing => "",
         })
     }
 }
@@ -338,6 +411,18 @@ impl fmt::Display for Call {
             Self::ResetWriteWatch { handle, base, size } => {
                 write!(f, "NtResetWriteWatch({handle}, {base:#x}, {size:#x})")
             }
+            Self::Lock { handle, base, size, kind, privilege } => {
+                let (base, size) = (Shown(base), Shown(size));
+                write!(f, "NtLockVirtualMemory({handle}, {base}, {size}, {kind:#x}){privilege}")
+            }
+            Self::Unlock { handle, base, size, kind, privilege } => {
+                let (base, size) = (Shown(base), Shown(size));
+                write!(f, "NtUnlockVirtualMemory({handle}, {base}, {size}, {kind:#x}){privilege}")
+            }
+            Self::Flush { handle, base, size } => {
+                write!(f, "NtFlushVirtualMemory({handle}, {}, {})", Shown(base), Shown(size))
+            }
+            Self::Squeeze => f.write_str("others need memory"),
             Self::Touch { address, how: Touch::Read } => write!(f, "read {address:#x}"),
             Self::Touch { address, how: Touch::Write } => write!(f, "write {address:#x}"),
         }
@@ -357,6 +442,7 @@ impl fmt::Display for Answer {
             Written::Basic(basic) => write!(f, ", {basic:x?}"),
             Written::Region(region) => write!(f, ", {region:x?}"),
             Written::Pages(pages) => write!(f, ", pages {pages:x?}"),
+            Written::Byte(byte) => write!(f, ", byte {byte:#x}"),
         }
     }
 }

@@ -5,9 +5,9 @@
 //! integers end. To each, a page, a byte or 64 KiB may be added or taken away. Sizes are some
 //! pages, what is missing to an edge, or an end of the integers.
 
-use crate::call::{Call, Handle, Pointer, Requirements, Touch};
+use crate::call::{Call, Handle, Pointer, Privilege, Requirements, Touch};
 use crate::model::numbers::*;
-use crate::model::{Model, Replaced};
+use crate::model::{Model, Replaced, Trait};
 use crate::random::Random;
 use crate::rules::{Rules, Version};
 
@@ -20,6 +20,9 @@ const ENDS: [u64; 9] =
 
 /// The end of the lowest 64 KiB.
 const LOWEST_END: u64 = 0x1_0000;
+
+/// One in so many calls takes memory away, which is slow, if something has been given up.
+const SQUEEZE_PERIOD: u64 = 1000;
 
 /// Pages of a stretch that calls meet in.
 const STRETCH: u64 = 96;
@@ -51,6 +54,12 @@ impl Generator {
             let base = model.nearest_extent(at / PAGE).map_or(at, |(first, _)| first * PAGE);
             return Call::Free { handle, base: Some(base), size: Some(0), kind: RELEASE };
         }
+        if self.random.one_in(SQUEEZE_PERIOD) {
+            let worthwhile = model.nearest_run(0, Trait::GivenUp).is_some();
+            if worthwhile || self.random.one_in(8) {
+                return Call::Squeeze;
+            }
+        }
         match self.random.below(100) {
             0..=27 => self.allocate(handle, model),
             28..=37 if self.rules.version == Version::Modern => {
@@ -61,7 +70,21 @@ impl Generator {
                 let (base, size) = self.free_range(kind, model);
                 Call::Free { handle, base: self.pointer(base), size: self.pointer(size), kind }
             }
-            53..=69 => {
+            53..=58 => {
+                let privilege = self.random.pick(&[Privilege::Held, Privilege::Missing]);
+                let (base, size) = self.lock_range(model);
+                let (base, size) = (self.pointer(base), self.pointer(size));
+                let kind = self.lock_type();
+                Call::Lock { handle, base, size, kind, privilege }
+            }
+            59..=61 => {
+                let privilege = self.random.pick(&[Privilege::Held, Privilege::Missing]);
+                let (base, size) = self.locked_range(model);
+                let (base, size) = (self.pointer(base), self.pointer(size));
+                let kind = self.lock_type();
+                Call::Unlock { handle, base, size, kind, privilege }
+            }
+            62..=69 => {
                 let (base, size) = self.range(model);
                 let protection = self.protection();
                 let (base, size) = (self.pointer(base), self.pointer(size));
@@ -70,7 +93,7 @@ impl Generator {
             70..=75 => Call::Query { handle, address: self.query_address(model) },
             76..=79 => Call::QueryRegion { handle, address: self.address(model) },
             80..=94 => Call::Touch {
-                address: self.address(model),
+                address: self.touched(model),
                 how: self.random.pick(&[Touch::Read, Touch::Write, Touch::Write]),
             },
             95..=97 => {
@@ -78,6 +101,10 @@ impl Generator {
                 let flags = self.random.pick(&[0, 0, 1, 1, 1, 2, u32::MAX]);
                 let count = self.random.pick(&[0, 1, 2, 64, 64, 64, 1 << 60]);
                 Call::GetWriteWatch { handle, flags, base, size, count: self.pointer(count) }
+            }
+            98 if self.random.one_in(2) => {
+                let (base, size) = self.range(model);
+                Call::Flush { handle, base: self.pointer(base), size: self.pointer(size) }
             }
             _ => {
                 let (base, size) = self.range(model);
@@ -179,7 +206,7 @@ impl Generator {
     }
 
     fn allocation_type(&mut self) -> u32 {
-        const USUAL: [u32; 12] = [
+        const USUAL: [u32; 14] = [
             RESERVE,
             RESERVE | COMMIT,
             RESERVE | COMMIT,
@@ -187,16 +214,19 @@ impl Generator {
             COMMIT,
             COMMIT,
             RESET,
+            RESET_UNDO,
+            RESET_UNDO,
             RESERVE | TOP_DOWN,
             RESERVE | COMMIT | TOP_DOWN,
             RESERVE | WRITE_WATCH,
             RESERVE | COMMIT | WRITE_WATCH,
             RESERVE | PHYSICAL,
         ];
-        const BITS: [u32; 11] = [
+        const BITS: [u32; 12] = [
             COMMIT,
             RESERVE,
             RESET,
+            RESET_UNDO,
             PHYSICAL,
             TOP_DOWN,
             WRITE_WATCH,
@@ -231,6 +261,16 @@ impl Generator {
             7..=10 => DECOMMIT,
             11..=13 => PRESERVE,
             _ => COALESCE,
+        }
+    }
+
+    fn lock_type(&mut self) -> u32 {
+        const BOTH: u32 = MAP_PROCESS | MAP_SYSTEM;
+        match self.random.below(16) {
+            0 => self.random.pick(&[0, 4, 5, u32::MAX]),
+            1..=3 => MAP_SYSTEM,
+            4 => BOTH,
+            _ => MAP_PROCESS,
         }
     }
 
@@ -310,6 +350,14 @@ impl Generator {
 
     /// Where memory is allocated.
     fn allocation_range(&mut self, kind: u32, model: &Model) -> (u64, u64) {
+        let of_contents = match kind {
+            RESET => Some(Trait::Held),
+            RESET_UNDO => Some(self.random.pick(&[Trait::Held, Trait::GivenUp, Trait::GivenUp])),
+            _ => None,
+        };
+        if let Some(run) = of_contents.and_then(|trait_of| self.run_of(trait_of, model)) {
+            return run;
+        }
         if kind & RESERVE == 0 {
             return self.range(model);
         }
@@ -378,6 +426,37 @@ impl Generator {
             }
             _ => (base, size),
         }
+    }
+
+    /// A range to lock, mostly of few pages.
+    fn lock_range(&mut self, model: &Model) -> (u64, u64) {
+        if self.random.one_in(4) {
+            return self.range(model);
+        }
+        (self.address(model), self.random.pick(&[1, PAGE, PAGE, 2 * PAGE, 4 * PAGE, 8 * PAGE]))
+    }
+
+    /// Pages of such a run, mostly.
+    fn run_of(&mut self, trait_of: Trait, model: &Model) -> Option<(u64, u64)> {
+        let near = self.page(model);
+        let found = model.nearest_run(near, trait_of).filter(|_| !self.random.one_in(4));
+        let (first, last) = found?;
+        let start = first + self.random.below(last - first + 1);
+        let pages = 1 + self.random.below(last - start + 1);
+        let more = self.random.pick(&[0, 0, 0, 0, 1, PAGE]);
+        Some((start * PAGE, pages * PAGE + more))
+    }
+
+    /// A range to unlock.
+    fn locked_range(&mut self, model: &Model) -> (u64, u64) {
+        self.run_of(Trait::Locked, model).unwrap_or_else(|| self.lock_range(model))
+    }
+
+    /// Where a byte is touched; often where one was stored.
+    fn touched(&mut self, model: &Model) -> u64 {
+        let address = self.address(model);
+        let stored = model.nearest_store(address).filter(|_| self.random.one_in(3));
+        stored.unwrap_or(address)
     }
 
     /// A range that has to do with an allocation.

@@ -8,25 +8,24 @@
 //! touches memory takes the guard off a page it hits, and a copy that goes bad has written what
 //! came before.
 
+mod digest;
 mod physical_pages;
 
 use ntmm::ProcessorMode;
-use ntmm::frames::entry::FrameFlags;
 use ntmm::nt::{
-    AddressRequirements, AllocateParameters, AllocateVirtualMemory, BasicInformation, Caller,
-    Captured, ExtendedParameter, FlushParameters, FlushVirtualMemory, FreeParameters,
-    FreeVirtualMemory, GetWriteWatchCall, Information, LockParameters, LockVirtualMemory,
-    PointerWidth, Privileges, Process, ProcessAccess, ProtectParameters, ProtectVirtualMemory,
-    QueryParameters, QueryVirtualMemory, ResetWriteWatchCall, Target, TransferParameters,
-    TransferVirtualMemory, UnlockVirtualMemory, WriteWatchParameters,
+    AddressRequirements, AllocateParameters, AllocateVirtualMemory, Caller, Captured,
+    ExtendedParameter, FlushParameters, FlushVirtualMemory, FreeParameters, FreeVirtualMemory,
+    GetWriteWatchCall, LockParameters, LockVirtualMemory, PointerWidth, Privileges, Process,
+    ProcessAccess, ProtectParameters, ProtectVirtualMemory, QueryParameters, QueryVirtualMemory,
+    ResetWriteWatchCall, Target, TransferParameters, TransferVirtualMemory, UnlockVirtualMemory,
+    WriteWatchParameters,
 };
-use ntmm::tables::EntryRef;
 use ntmm::{AddressSpaceId, DeleteAddressSpace, NtStatus};
 use ntmm_check::setup::Paging;
 use ntmm_machine::Hardware;
-use ntmm_pte::{Amd64, I386, Pae, Pages, Pfn};
+use ntmm_pte::{Amd64, I386, Pae};
 
-use crate::model::numbers::{GUARD, PAGE};
+use crate::model::numbers::PAGE;
 use crate::random::Random;
 use crate::rules::Rules;
 use crate::subject::{Host, Stopped};
@@ -99,61 +98,6 @@ impl Ended {
     }
 }
 
-/// What a failing call leaves as it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Digest {
-    regions: Vec<BasicInformation>,
-    physical_pages: Vec<PhysicalPage>,
-    committed: Pages,
-}
-
-/// A physical page that a process has allocated. Queries tell nothing of it: a window reads as
-/// reserved whatever is mapped there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PhysicalPage {
-    owner: AddressSpaceId,
-    pfn: Pfn,
-    /// The entry that maps it; nowhere without a mapping.
-    mapped_by: EntryRef,
-    /// One for the owner, and one for the mapping.
-    share: u32,
-    references: u16,
-    /// Claims of calls among them.
-    flags: FrameFlags,
-}
-
-impl Digest {
-    fn has_mappings(&self) -> bool {
-        self.physical_pages.iter().any(|page| page.share > 1)
-    }
-
-    /// What is left of it when this may have changed.
-    fn without(&self, harm: Harm) -> Self {
-        let mut digest = self.clone();
-        if harm == Harm::Touches {
-            for page in &mut digest.physical_pages {
-                page.flags.remove(FrameFlags::MODIFIED);
-            }
-            let mut regions: Vec<BasicInformation> = Vec::new();
-            for mut region in digest.regions {
-                region.protection &= !GUARD;
-                match regions.last_mut() {
-                    Some(last)
-                        if last.base + last.size == region.base
-                            && (last.allocation_base, last.state, last.protection)
-                                == (region.allocation_base, region.state, region.protection) =>
-                    {
-                        last.size += region.size;
-                    }
-                    _ => regions.push(region),
-                }
-            }
-            digest.regions = regions;
-        }
-        digest
-    }
-}
-
 /// Two processes, one that has ended, and a hostile caller.
 struct Hostile<M: Hardware> {
     host: Host<M>,
@@ -217,7 +161,7 @@ impl<M: Hardware> Hostile<M> {
 }
 
 /// The calls.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "NtAllocateVirtualMemory",
     "NtAllocateVirtualMemoryEx",
     "NtFreeVirtualMemory",
@@ -237,42 +181,10 @@ const NAMES: [&str; 18] = [
     "NtAllocateVirtualMemory as a program makes it",
     "NtAllocateVirtualMemory of large pages",
     "NtFreeVirtualMemory as a program makes it",
+    "NtMapUserPhysicalPages as a program makes it",
 ];
 
 impl<M: Hardware> Hostile<M> {
-    /// What the processes' memory looks like.
-    fn digest(&mut self) -> Result<Digest, Stopped> {
-        let mut regions = Vec::new();
-        for space in [self.current, self.other] {
-            let mut address = 0;
-            while address <= self.rules.highest_allocated_address() {
-                let region = self.region(space, address)?;
-                address = region.base + region.size;
-                regions.push(region);
-            }
-        }
-        let physical_pages = self.physical_pages();
-        let committed = self.host.manager().memory_figures().committed;
-        Ok(Digest { regions, physical_pages, committed })
-    }
-
-    fn region(&mut self, space: AddressSpaceId, address: u64) -> Result<BasicInformation, Stopped> {
-        let parameters = QueryParameters {
-            process: Ok(Target::current(space)),
-            address,
-            class: 0,
-            buffer: Ok(()),
-            length: 0x30,
-            return_length: Ok(()),
-        };
-        let caller = Caller::program::<M>(self.rules.version.profile());
-        let call = QueryVirtualMemory::new(caller, parameters, &mut []);
-        match self.host.complete(call)?.information {
-            Some(Information::Basic(basic)) => Ok(basic),
-            other => Err(format!("{address:#x} is {other:?}")),
-        }
-    }
-
     fn caller(&mut self) -> Caller {
         let random = &mut self.random;
         Caller {
@@ -492,7 +404,7 @@ impl<M: Hardware> Hostile<M> {
                 };
                 self.ranged(AllocateVirtualMemory::new(caller, parameters))
             }
-            _ => {
+            17 => {
                 let space = self.random.pick(&[self.current, self.other]);
                 let address = self.place();
                 let region = self.region(space, address)?;
@@ -504,6 +416,7 @@ impl<M: Hardware> Hostile<M> {
                 };
                 self.ranged(FreeVirtualMemory::new(caller, parameters))
             }
+            _ => self.make_window(),
         }
     }
 

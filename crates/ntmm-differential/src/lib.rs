@@ -16,7 +16,10 @@
 //! }
 //! ```
 //!
-//! What pages hold is not looked at here: that is `ntmm-check`'s model, which runs programs.
+//! Of what pages hold only single bytes are looked at, so that a page is noticed that is lost:
+//! `ntmm-check`'s model has all of it, and runs programs. Not made here, since the rules are about
+//! something else than allocations and pages: NtReadVirtualMemory and NtWriteVirtualMemory, the
+//! other classes of NtQueryVirtualMemory, NtSetInformationVirtualMemory, and physical pages.
 //!
 //! | Module | Holds |
 //! |---|---|

@@ -12,12 +12,16 @@
 //! |---|---|
 //! | `allocate` | 3: reserve, commit, reset, placeholders |
 //! | `free` | 4: decommit, release, placeholders |
-//! | `protect` | 5, and 6 with the touches |
-//! | `query` | 7 |
+//! | `protect` | 5 |
+//! | `contents` | 6 with the touches; 3.4, and what pages hold |
+//! | `query` | 7, 10 |
+//! | `lock` | 8 |
 //! | `write_watch` | 17 |
 
 mod allocate;
+mod contents;
 mod free;
+mod lock;
 pub(crate) mod numbers;
 mod protect;
 mod query;
@@ -30,6 +34,7 @@ use crate::call::{Answer, Call, Handle};
 use crate::rules::{Rules, Version};
 use numbers::{
     ACCESS_DENIED, INVALID_HANDLE, OBJECT_TYPE_MISMATCH, PAGE, PROCESS_IS_TERMINATING, SHARED_DATA,
+    is_mappable,
 };
 
 /// Pages a single call may add. Beyond, the map would only grow slow: such a call is not made.
@@ -77,20 +82,100 @@ struct Page {
     written: bool,
     /// It had been written when its protection was last changed (17).
     written_for_good: bool,
+    contents: Contents,
+    /// The MAP_* bits it is locked by (8).
+    locks: u32,
+}
+
+/// What is known of what a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// It has not been touched since it was committed.
+    Untouched,
+    /// What was stored.
+    Held,
+    /// They were given up (3.4): what was stored, or nothing any more.
+    GivenUp,
+}
+
+/// What is known of a byte that was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// It is there, if the page holds anything.
+    Certainly,
+    /// The page may have lost it, and hold something since.
+    Perhaps,
+}
+
+impl Page {
+    /// It is committed with this protection, or is given it.
+    fn commit(&mut self, protection: u32) {
+        self.state = State::Committed { protection };
+        if !is_mappable(protection) {
+            // 8 does not say so: what cannot be touched is in no working set, where it could be
+            // locked.
+            self.locks = 0;
+        }
+    }
 }
 
 /// What a call comes to.
 pub(crate) enum Verdict {
     /// The answer.
     Answer(Answer),
+    /// One of two.
+    Open(Box<Open>),
     /// It would add more pages than a map should have. Nothing has changed.
     TooMuch,
 }
 
-/// A check that has failed.
+/// An answer that the rules leave open, since it depends on what the manager needs for itself or
+/// on what others do.
+pub(crate) struct Open {
+    answers: [Answer; 2],
+    doubt: Doubt,
+}
+
+/// What the answer will decide.
+pub(crate) enum Doubt {
+    /// Whether these pages hold what they held before it was given up.
+    Contents(RangeInclusive<u64>),
+    /// Whether the byte at this address is still there.
+    Store(u64),
+    /// Whether these pages are locked in these ways.
+    Locks(RangeInclusive<u64>, u32),
+}
+
+/// Which of two answers was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    First,
+    Other,
+}
+
+impl Open {
+    /// Which of them `given` is, which is one of them.
+    pub(crate) fn choice(&self, given: &Answer) -> Choice {
+        if *given == self.answers[0] { Choice::First } else { Choice::Other }
+    }
+}
+
+impl Verdict {
+    /// The answers that may be given.
+    pub(crate) fn answers(&self) -> &[Answer] {
+        match self {
+            Self::Answer(answer) => std::slice::from_ref(answer),
+            Self::Open(open) => &open.answers,
+            Self::TooMuch => &[],
+        }
+    }
+}
+
+/// Why a call does not end with success alone.
 enum Failure {
     Status(u32),
     TooMuch,
+    Open(Box<Open>),
 }
 
 impl From<u32> for Failure {
@@ -108,18 +193,31 @@ pub(crate) enum Replaced {
     No,
 }
 
+/// What pages are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trait {
+    /// They are locked.
+    Locked,
+    /// They hold what was stored.
+    Held,
+    /// What they held has been given up.
+    GivenUp,
+}
+
 /// The address space of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     rules: Rules,
     pages: BTreeMap<u64, Page>,
+    /// Addresses at which something other than zero was stored.
+    stores: BTreeMap<u64, Stored>,
     allocations: Vec<Allocation>,
 }
 
 impl Model {
     /// An empty one.
     pub(crate) const fn new(rules: Rules) -> Self {
-        Self { rules, pages: BTreeMap::new(), allocations: Vec::new() }
+        Self { rules, pages: BTreeMap::new(), stores: BTreeMap::new(), allocations: Vec::new() }
     }
 
     /// Makes a call.
@@ -147,13 +245,36 @@ impl Model {
             Call::ResetWriteWatch { handle, base, size } => {
                 self.reset_write_watch(handle, base, size).map_err(Failure::Status)
             }
-            Call::Touch { address, how } => Ok(Answer::status(self.touch(address, how))),
+            Call::Lock { handle, base, size, kind, privilege } => {
+                self.lock(handle, base, size, kind, privilege)
+            }
+            Call::Unlock { handle, base, size, kind, privilege } => {
+                self.unlock(handle, base, size, kind, privilege).map_err(Failure::Status)
+            }
+            Call::Flush { handle, base, size } => {
+                Ok(Answer::status(self.flush(handle, base, size)))
+            }
+            Call::Touch { address, how } => self.touch(address, how),
+            Call::Squeeze => Ok(self.squeeze()),
         };
-        Verdict::Answer(match result {
-            Ok(answer) => answer,
-            Err(Failure::Status(status)) => Answer::status(status),
-            Err(Failure::TooMuch) => return Verdict::TooMuch,
-        })
+        match result {
+            Ok(answer) => Verdict::Answer(answer),
+            Err(Failure::Status(status)) => Verdict::Answer(Answer::status(status)),
+            Err(Failure::TooMuch) => Verdict::TooMuch,
+            Err(Failure::Open(open)) => Verdict::Open(open),
+        }
+    }
+
+    /// Takes note of which of the answers was given.
+    pub(crate) fn settle(&mut self, open: &Open, given: &Answer) {
+        match (&open.doubt, open.choice(given)) {
+            (Doubt::Contents(range), Choice::First) => self.keep(range),
+            (Doubt::Store(address), Choice::Other) => self.lose_store(*address),
+            (Doubt::Locks(range, locks), Choice::First) => self.add_locks(range, *locks),
+            // What is left of the pages remains open; a byte is there still; nothing is locked.
+            (Doubt::Contents(_) | Doubt::Locks(..), Choice::Other)
+            | (Doubt::Store(_), Choice::First) => {}
+        }
     }
 
     /// Pages that are not free.
@@ -182,6 +303,25 @@ impl Model {
         let found = self.pages.range(page..).find(is_wanted);
         let (&page, _) = found.or_else(|| self.pages.iter().find(is_wanted))?;
         self.extent(page)
+    }
+
+    /// First and last page of the first run of such pages from `page` on.
+    pub(crate) fn nearest_run(&self, page: u64, trait_of: Trait) -> Option<(u64, u64)> {
+        let has = |page: &Page| match trait_of {
+            Trait::Locked => page.locks != 0,
+            Trait::Held => page.contents == Contents::Held,
+            Trait::GivenUp => page.contents == Contents::GivenUp,
+        };
+        let mut found = self.pages.range(page..).chain(self.pages.range(..page));
+        let (&first, _) = found.find(|(_, page)| has(page))?;
+        let behind = (first + 1..).find(|page| !self.pages.get(page).is_some_and(has))?;
+        Some((first, behind - 1))
+    }
+
+    /// The first address from `address` on at which something was stored.
+    pub(crate) fn nearest_store(&self, address: u64) -> Option<u64> {
+        let above = self.stores.range(address..).next();
+        above.or_else(|| self.stores.first_key_value()).map(|(address, _)| *address)
     }
 
     /// The first page of `range` that nothing can be allocated over: one of an allocation, or the
@@ -222,7 +362,14 @@ impl Model {
     fn add(&mut self, range: RangeInclusive<u64>, allocation: Allocation, state: State) {
         let number = self.allocations.len() as u32;
         self.allocations.push(allocation);
-        let page = Page { allocation: number, state, written: false, written_for_good: false };
+        let page = Page {
+            allocation: number,
+            state,
+            written: false,
+            written_for_good: false,
+            contents: Contents::Untouched,
+            locks: 0,
+        };
         self.pages.extend(range.map(|number| (number, page)));
     }
 

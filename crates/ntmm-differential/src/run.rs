@@ -7,7 +7,7 @@ use ntmm_machine::Hardware;
 use crate::call::{Answer, Call, GROUPS, Handle, Written};
 use crate::generate::Generator;
 use crate::model::numbers::PAGE;
-use crate::model::{Model, Verdict};
+use crate::model::{Choice, Model, Verdict};
 use crate::rules::Rules;
 use crate::sabotage::Sabotage;
 use crate::subject::{Host, Stopped, Subject};
@@ -29,8 +29,8 @@ pub enum Disagreement {
 pub struct Difference {
     /// The call: the last of the list, or one of the comparison that follows it.
     pub call: Call,
-    /// What the model answers.
-    pub model: Answer,
+    /// What the model answers; each of several will do.
+    pub model: Vec<Answer>,
     /// What the manager answers.
     pub manager: Answer,
 }
@@ -40,7 +40,11 @@ impl fmt::Display for Disagreement {
         match self {
             Self::Answer(difference) => {
                 let Difference { call, model, manager } = &**difference;
-                write!(f, "{call}\n  model:   {model}\n  manager: {manager}")
+                writeln!(f, "{call}")?;
+                for answer in model {
+                    writeln!(f, "  model:   {answer}")?;
+                }
+                write!(f, "  manager: {manager}")
             }
             Self::Stopped(why) => f.write_str(why),
         }
@@ -60,6 +64,11 @@ pub struct Counts {
     pub groups: [(u64, u64); GROUPS.len()],
     /// Queries that compared whole address spaces.
     pub comparisons: u64,
+    /// Answers that the rules left open, of which the manager gave the first: what was given up
+    /// is still there, pages are locked.
+    pub open_first: u64,
+    /// Those of which it gave the other: contents are lost, there is no room for locked pages.
+    pub open_other: u64,
 }
 
 impl Counts {
@@ -76,6 +85,8 @@ impl Counts {
             group.1 += other.1;
         }
         self.comparisons += other.comparisons;
+        self.open_first += other.open_first;
+        self.open_other += other.open_other;
     }
 }
 
@@ -98,11 +109,22 @@ impl<'h, M: Hardware> Sides<'h, M> {
 
     /// Makes a call; says whether it has been made.
     fn call(&mut self, call: &Call) -> Result<Option<Answer>, Disagreement> {
-        let Verdict::Answer(model) = self.model.call(call) else { return Ok(None) };
+        let verdict = self.model.call(call);
+        if matches!(verdict, Verdict::TooMuch) {
+            return Ok(None);
+        }
         let manager = self.subject.call(call)?;
-        if model != manager {
+        if !verdict.answers().contains(&manager) {
+            let model = verdict.answers().to_vec();
             let difference = Difference { call: *call, model, manager };
             return Err(Disagreement::Answer(Box::new(difference)));
+        }
+        if let Verdict::Open(open) = &verdict {
+            match open.choice(&manager) {
+                Choice::First => self.counts.open_first += 1,
+                Choice::Other => self.counts.open_other += 1,
+            }
+            self.model.settle(open, &manager);
         }
         Ok(Some(manager))
     }
@@ -112,7 +134,7 @@ impl<'h, M: Hardware> Sides<'h, M> {
         if let Some(answer) = &answer {
             let group = &mut self.counts.groups[call.group()];
             group.0 += 1;
-            group.1 += u64::from(answer.status == 0);
+            group.1 += u64::from(answer.is_success());
         }
         Ok(answer.is_some())
     }

@@ -15,6 +15,10 @@ pub enum Sabotage {
     WrongStatus,
     /// What a failing protect call stores as old protection is not stored.
     ForgottenOldProtection,
+    /// A byte that was stored is zero.
+    LostStore,
+    /// A page that was locked is not.
+    LostLock,
     /// The first allocation a process releases leaves an empty process behind, which no call can
     /// see: only an audit notices.
     LeakedProcess,
@@ -22,13 +26,15 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::KeptPage,
         Self::StickyGuard,
         Self::LostWrite,
         Self::LostBack,
         Self::WrongStatus,
         Self::ForgottenOldProtection,
+        Self::LostStore,
+        Self::LostLock,
         Self::LeakedProcess,
     ];
 }

@@ -1,10 +1,13 @@
 //! The manager as the one who answers, on a simulated machine with a process.
 
+mod squeeze;
+
 use ntmm::nt::{
     AddressRequirements, AllocateParameters, AllocateVirtualMemory, Caller, ExtendedParameter,
-    FreeParameters, FreeVirtualMemory, GetWriteWatchCall, Information, Outcome, Process,
-    ProcessAccess, Profile, ProtectParameters, ProtectVirtualMemory, QueryParameters,
-    QueryVirtualMemory, ResetWriteWatchCall, Target, WriteWatchParameters,
+    FlushParameters, FlushVirtualMemory, FreeParameters, FreeVirtualMemory, GetWriteWatchCall,
+    Information, LockParameters, LockVirtualMemory, Outcome, Privileges, Process, ProcessAccess,
+    Profile, ProtectParameters, ProtectVirtualMemory, QueryParameters, QueryVirtualMemory,
+    ResetWriteWatchCall, Target, UnlockVirtualMemory, WriteWatchParameters,
 };
 use ntmm::operation::Operation;
 use ntmm::virtual_memory::{ReadMemory, WriteMemory};
@@ -14,7 +17,9 @@ use ntmm_check::audit::{Baseline, Depth, Scratch, audit, audit_teardown};
 use ntmm_machine::{Clock, Config, Hardware, Machine, MemoryDisk, NoTrace, Simulation};
 use ntmm_pte::{Pages, Va};
 
-use crate::call::{Answer, Basic, Call, Handle, Pointer, Region, Requirements, Touch, Written};
+use crate::call::{
+    Answer, Basic, Call, Handle, Pointer, Privilege, Region, Requirements, Touch, Written,
+};
 use crate::model::numbers::{COMMIT, DECOMMIT, GUARD, NOCACHE, PAGE, READWRITE, RELEASE};
 use crate::rules::Version;
 use crate::sabotage::Sabotage;
@@ -111,6 +116,8 @@ impl<M: Hardware> Host<M> {
 
     /// Checks the manager's records, and that all memory has come back.
     pub(crate) fn audit(&mut self) -> Result<(), Stopped> {
+        // Frames of processes that have ended are free when their transfers have.
+        self.simulation.run().map_err(|halt| halt.to_string())?;
         let manager = self.manager();
         while manager.step_engine(Engine::Retire) == EngineStep::Worked {}
         self.audit_records()?;
@@ -193,7 +200,24 @@ impl<M: Hardware> Subject<'_, M> {
                 let call = ResetWriteWatchCall::new(self.caller, self.process(handle), base, size);
                 self.complete(call).map(|status| Answer::status(status.code()))
             }
+            Call::Lock { handle, base, size, kind, privilege } => {
+                let parameters = self.lock_parameters(handle, base, size, kind);
+                let call = LockVirtualMemory::new(self.caller_with(privilege), parameters);
+                self.complete(call).map(of_range)
+            }
+            Call::Unlock { handle, base, size, kind, privilege } => {
+                let parameters = self.lock_parameters(handle, base, size, kind);
+                let call = UnlockVirtualMemory::new(self.caller_with(privilege), parameters);
+                self.complete(call).map(of_range)
+            }
+            Call::Flush { handle, base, size } => {
+                let process = self.process(handle);
+                let (base, size, io_status) = (captured(base), captured(size), Ok(()));
+                let parameters = FlushParameters { process, base, size, io_status };
+                self.complete(FlushVirtualMemory::new(self.caller, parameters)).map(of_range)
+            }
             Call::Touch { address, how } => self.touch(address, how),
+            Call::Squeeze => self.host.squeeze(self.space).map(|()| Answer::status(0)),
         }
     }
 
@@ -208,6 +232,25 @@ impl<M: Hardware> Subject<'_, M> {
         let process = self.process(handle);
         let (base, size) = (captured(base), captured(size));
         AllocateParameters { process, base, zero_bits: 0, size, kind, protection }
+    }
+
+    fn lock_parameters(
+        &self,
+        handle: Handle,
+        base: Pointer,
+        size: Pointer,
+        kind: u32,
+    ) -> LockParameters {
+        let process = self.process(handle);
+        LockParameters { process, base: captured(base), size: captured(size), kind }
+    }
+
+    fn caller_with(&self, privilege: Privilege) -> Caller {
+        let privileges = match privilege {
+            Privilege::Held => Privileges::LOCK_MEMORY,
+            Privilege::Missing => Privileges::empty(),
+        };
+        Caller { privileges, ..self.caller }
     }
 
     fn protect(
@@ -298,11 +341,17 @@ impl<M: Hardware> Subject<'_, M> {
 
     fn touch(&mut self, address: u64, how: Touch) -> Result<Answer, Stopped> {
         let (space, at) = (self.space, Va::new(address));
+        let mut byte = [0];
         let accessed = match how {
-            Touch::Read => self.complete(ReadMemory::new(space, at, &mut [0]))?,
+            Touch::Read => self.complete(ReadMemory::new(space, at, &mut byte))?,
             Touch::Write => self.complete(WriteMemory::new(space, at, &[1]))?,
         };
-        Ok(Answer::status(accessed.status.code()))
+        let status = accessed.status.code();
+        let written = match how {
+            Touch::Read if status == 0 => Written::Byte(byte[0]),
+            _ => Written::Nothing,
+        };
+        Ok(Answer { status, written })
     }
 
     /// Breaks something behind a call that has been answered.
@@ -335,6 +384,16 @@ impl<M: Hardware> Subject<'_, M> {
             }
             (Sabotage::LostWrite, Call::Touch { address, how: Touch::Write }, _) => {
                 Call::ResetWriteWatch { handle, base: address, size: 1 }
+            }
+            (Sabotage::LostStore, Call::Touch { address, how: Touch::Write }, _)
+                if answer.status == 0 =>
+            {
+                let store = WriteMemory::new(self.space, Va::new(address), &[0]);
+                return self.complete(store).map(drop);
+            }
+            (Sabotage::LostLock, Call::Lock { kind, .. }, Written::Range(base, _)) => {
+                let (base, size, privilege) = (Some(*base), Some(PAGE), Privilege::Held);
+                Call::Unlock { handle, base, size, kind, privilege }
             }
             (Sabotage::LostBack, Call::Free { kind: RELEASE, .. }, Written::Range(base, size)) => {
                 Call::Free { handle, base: Some(base + size), size: Some(0), kind: RELEASE }

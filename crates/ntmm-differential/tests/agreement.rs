@@ -19,8 +19,11 @@ fn assert_agreement(paging: Paging) {
     // Calls that all fail would agree about little.
     for (name, (made, succeeded)) in GROUPS.iter().zip(outcome.counts.groups) {
         println!("{name}: {made}, {succeeded} successful");
-        assert!(succeeded >= 50, "{name}: {succeeded} of {made} calls succeed");
+        assert!(made >= 50, "{name}: {made} calls");
+        assert!(succeeded >= 50 || *name == "flush", "{name}: {succeeded} of {made} calls succeed");
     }
+    // What may happen either way does.
+    assert!(outcome.counts.open_first >= 100 && outcome.counts.open_other >= 20);
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn hostile_calls_end_with_a_status_and_failing_ones_change_nothing() {
                 .unwrap_or_else(|why| panic!("seed {seed}, {rules:?}: {why}"));
             // Both kinds of end must come up for this to say anything.
             assert!(survived.failures > 1_000 && survived.successes > 500, "{survived:?}");
+            assert!(survived.with_mappings > 100, "{survived:?}");
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Hostile calls on physical pages (AWE): counts, arrays and addresses of all kinds, and the
-//! numbers of pages that were granted, were freed, or are somebody else's.
+//! numbers of pages that were granted, were freed, or are somebody else's. For such calls to find
+//! something, windows are made now and then with pages mapped into them.
 
+use ntmm::nt::constants::{MEM_PHYSICAL, MEM_RELEASE, MEM_RESERVE};
 use ntmm::nt::{
-    AllocatePagesParameters, AllocateUserPhysicalPages, Caller, FreePagesParameters,
-    FreeUserPhysicalPages, MapAddresses, MapPagesParameters, MapUserPhysicalPages,
+    AllocatePagesParameters, AllocateParameters, AllocateUserPhysicalPages, AllocateVirtualMemory,
+    Caller, FreePagesParameters, FreeParameters, FreeUserPhysicalPages, FreeVirtualMemory,
+    MapAddresses, MapPagesParameters, MapUserPhysicalPages, Privileges, Target,
 };
 use ntmm_machine::Hardware;
 use ntmm_pte::Pfn;
 
-use super::{Ended, Hostile, PhysicalPage};
+use super::digest::PhysicalPage;
+use super::{Ended, Hostile};
+use crate::model::numbers::{PAGE, READWRITE};
 use crate::subject::Stopped;
 
 /// Most pages a call that is not odd is about.
@@ -65,6 +70,51 @@ impl<M: Hardware> Hostile<M> {
         let granted = &room[..outcome.output.unwrap_or(0) as usize];
         self.granted.extend(granted.iter().map(|pfn| u64::from(pfn.get())));
         Ok(Ended::new(outcome.status, outcome.output.is_some()))
+    }
+
+    /// Reserves a window where calls meet, allocates pages for it and maps them, with no mistake.
+    /// The first of these calls may fail, for the place may be taken, and so may the second, when
+    /// memory is short; the window goes then. A program can rely on the third.
+    pub(super) fn make_window(&mut self) -> Result<Ended, Stopped> {
+        let space = self.random.pick(&[self.current, self.other]);
+        let process = Ok(Target::current(space));
+        let privileges = Privileges::LOCK_MEMORY;
+        let caller = Caller { privileges, ..Caller::program::<M>(self.rules.version.profile()) };
+        let pages = 1 + self.random.below(MOST);
+        let parameters = AllocateParameters {
+            process,
+            base: Ok(self.place()),
+            zero_bits: 0,
+            size: Ok(pages * PAGE),
+            kind: MEM_RESERVE | MEM_PHYSICAL,
+            protection: READWRITE,
+        };
+        let reserved = self.host.complete(AllocateVirtualMemory::new(caller, parameters))?;
+        let Some(window) = reserved.output else { return Ok(Ended::new(reserved.status, false)) };
+        let mut room = [Pfn::new(0); MOST as usize];
+        let parameters = AllocatePagesParameters { process, count: Ok(pages), array: Ok(()) };
+        let call = AllocateUserPhysicalPages::new(caller, parameters, &mut room);
+        let outcome = self.host.complete(call)?;
+        let count = outcome.output.unwrap_or(0);
+        if count == 0 {
+            let (base, size) = (Ok(window.base), Ok(0));
+            let parameters = FreeParameters { process, base, size, kind: MEM_RELEASE };
+            self.host.complete(FreeVirtualMemory::new(caller, parameters))?;
+            return Ok(Ended::new(outcome.status, false));
+        }
+        let frames: Vec<u64> =
+            room.iter().take(count as usize).map(|pfn| u64::from(pfn.get())).collect();
+        self.granted.extend(&frames);
+        let parameters = MapPagesParameters {
+            addresses: MapAddresses::From(window.base),
+            count,
+            frames: Ok(Some(&frames)),
+        };
+        let status = self.host.complete(MapUserPhysicalPages::new(caller, space, parameters))?;
+        if !status.is_success() {
+            return Err(format!("{count} pages of its own at {:#x}: {status}", window.base));
+        }
+        Ok(Ended::new(status, true))
     }
 
     pub(super) fn free_pages(&mut self, caller: Caller) -> Result<Ended, Stopped> {

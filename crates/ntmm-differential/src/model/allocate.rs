@@ -54,14 +54,20 @@ impl Rules {
         }
     }
 
-    /// Rows 2 to 7 of 3.1.
+    /// The types there are (row 2 of 3.1).
+    fn types(&self) -> u32 {
+        let newer = if self.is_modern() { RESET_UNDO } else { 0 };
+        COMMIT | RESERVE | RESET | PHYSICAL | TOP_DOWN | WRITE_WATCH | LARGE_PAGES | newer
+    }
+
+    /// Rows 2 to 7 of 3.1; what holds for RESET holds for RESET_UNDO.
     fn check_type(&self, kind: u32) -> Result<(), u32> {
         let has = |bits| kind & bits != 0;
-        let known = COMMIT | RESERVE | RESET | PHYSICAL | TOP_DOWN | WRITE_WATCH | LARGE_PAGES;
-        let bad = has(!known)
-            || !has(COMMIT | RESERVE | RESET)
+        let bad = has(!self.types())
+            || !has(COMMIT | RESERVE | RESET | RESET_UNDO)
             || (has(RESET) && kind != RESET)
-            || (has(LARGE_PAGES) && (!has(COMMIT) || has(PHYSICAL | RESET | WRITE_WATCH)))
+            || (has(RESET_UNDO) && kind != RESET_UNDO)
+            || (has(LARGE_PAGES) && (!has(COMMIT) || has(PHYSICAL | WRITE_WATCH)))
             || (has(WRITE_WATCH) && !has(RESERVE))
             || (has(PHYSICAL) && (!has(RESERVE) || has(!(PHYSICAL | RESERVE | TOP_DOWN))));
         if bad { Err(INVALID_PARAMETER_5) } else { Ok(()) }
@@ -108,8 +114,7 @@ impl Model {
         // from bits that nobody knows.
         let placeholders = RESERVE_PLACEHOLDER | REPLACE_PLACEHOLDER;
         let others = kind & !placeholders;
-        let known = COMMIT | RESERVE | RESET | PHYSICAL | TOP_DOWN | WRITE_WATCH | LARGE_PAGES;
-        if self.rules.is_modern() && kind != others && others & !known == 0 {
+        if self.rules.is_modern() && kind != others && others & !self.rules.types() == 0 {
             return Err(INVALID_PARAMETER.into());
         }
         self.rules.check_type(kind)?;
@@ -171,6 +176,9 @@ impl Model {
         }
         if asked.has(RESET) {
             return self.reset(pages_of(base, size)).map_err(Into::into);
+        }
+        if asked.has(RESET_UNDO) {
+            return self.undo_reset(pages_of(base, size));
         }
         if asked.has(REPLACE_PLACEHOLDER) {
             return self.replace(asked, pages_of(base, size));
@@ -305,25 +313,7 @@ impl Model {
                 // is nothing in it on calls that come to the same.
                 page.written_for_good = page.written;
             }
-            page.state = State::Committed { protection: asked.protection };
-        }
-        let (base, size) = bytes_of(&range);
-        Ok(Answer::success(Written::Range(base, size)))
-    }
-
-    /// 3.4.
-    fn reset(&mut self, range: RangeInclusive<u64>) -> Result<Answer, u32> {
-        // 3.4 does not speak of windows and placeholders, in which nothing can be reset.
-        let ordinary = |allocation: &Allocation| {
-            allocation.kind != Kind::AddressWindow && allocation.placeholder != Placeholder::Empty
-        };
-        if !self.lies_in_one(&range) || !self.allocation(*range.start()).is_some_and(ordinary) {
-            return Err(CONFLICTING_ADDRESSES);
-        }
-        for (_, page) in self.pages.range_mut(range.clone()) {
-            // 17 does not speak of resetting: what was written stays so, and for good, since the
-            // page that knew it counts as clean.
-            page.written_for_good = page.written;
+            page.commit(asked.protection);
         }
         let (base, size) = bytes_of(&range);
         Ok(Answer::success(Written::Range(base, size)))

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::numbers::*;
-use super::{Allocation, Kind, Model, Placeholder, State, bytes_of, pages_of};
+use super::{Allocation, Contents, Kind, Model, Placeholder, State, bytes_of, pages_of};
 use crate::call::{Answer, Handle, Pointer, Written};
 
 const PRESERVE: u32 = RELEASE | PRESERVE_PLACEHOLDER;
@@ -75,8 +75,11 @@ impl Model {
     }
 
     fn decommit(&mut self, range: RangeInclusive<u64>) {
+        self.forget_stores(&range);
         for (_, page) in self.pages.range_mut(range) {
             page.state = State::Reserved;
+            page.contents = Contents::Untouched;
+            page.locks = 0;
             page.written = page.written_for_good;
         }
     }
@@ -87,6 +90,7 @@ impl Model {
         if *range.end() < last {
             self.part(range.end() + 1..=last);
         }
+        self.forget_stores(&range);
         for page in range {
             self.pages.remove(&page);
         }
@@ -115,6 +119,7 @@ impl Model {
                     kind: Kind::Ordinary,
                     placeholder: Placeholder::Empty,
                 };
+                self.forget_stores(range);
                 self.add(range.clone(), empty, State::Reserved);
                 Ok(())
             }

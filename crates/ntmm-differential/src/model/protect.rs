@@ -1,8 +1,8 @@
-//! NtProtectVirtualMemory, and what a touch does to a guarded page (nt-api 5, 6).
+//! NtProtectVirtualMemory (nt-api 5).
 
 use super::numbers::*;
 use super::{Kind, Model, State, bytes_of, pages_of};
-use crate::call::{Answer, Handle, Pointer, Touch, Written};
+use crate::call::{Answer, Handle, Pointer, Written};
 
 impl Model {
     pub(super) fn protect(
@@ -71,38 +71,11 @@ impl Model {
             protection
         };
         for (_, page) in self.pages.range_mut(range.clone()) {
-            page.state = State::Committed { protection };
+            page.commit(protection);
             page.written_for_good = page.written;
         }
         let (base, size) = bytes_of(&range);
         Ok(Answer::success(Written::Protected(base, size, old)))
-    }
-
-    /// Touches a byte; the status is what is raised.
-    pub(super) fn touch(&mut self, address: u64, how: Touch) -> u32 {
-        if address > self.rules.highest_user_address() {
-            return ACCESS_VIOLATION;
-        }
-        let Some(page) = self.pages.get_mut(&(address / PAGE)) else {
-            return ACCESS_VIOLATION;
-        };
-        let State::Committed { protection } = page.state else {
-            return ACCESS_VIOLATION;
-        };
-        let allowed = match how {
-            Touch::Read => is_readable(protection),
-            Touch::Write => is_writable(protection),
-        };
-        // What the protection forbids in any case comes before the guard (nt-internals 4.5).
-        if !allowed {
-            return ACCESS_VIOLATION;
-        }
-        if protection & GUARD != 0 {
-            page.state = State::Committed { protection: protection & !GUARD };
-            return GUARD_PAGE_VIOLATION;
-        }
-        page.written |= how == Touch::Write;
-        0
     }
 }
 

@@ -1,8 +1,8 @@
-//! NtQueryVirtualMemory (nt-api 7.1, 7.2, 7.5).
+//! NtQueryVirtualMemory (nt-api 7.1, 7.2, 7.5), and NtFlushVirtualMemory (10).
 
 use super::numbers::*;
 use super::{Model, State};
-use crate::call::{Answer, Basic, Handle, Region, Written};
+use crate::call::{Answer, Basic, Handle, Pointer, Region, Written};
 
 impl Model {
     pub(super) fn query(&self, handle: Handle, address: u64) -> Result<Answer, u32> {
@@ -52,6 +52,18 @@ impl Model {
             protection,
             kind: PRIVATE,
         }
+    }
+
+    /// NtFlushVirtualMemory (10): there is no view to flush.
+    pub(super) fn flush(&self, handle: Handle, base: Pointer, size: Pointer) -> u32 {
+        let (Some(base), Some(size)) = (base, size) else {
+            return ACCESS_VIOLATION;
+        };
+        let highest = self.rules.highest_user_address();
+        if base > highest || size > highest - base + 1 {
+            return INVALID_PARAMETER_2;
+        }
+        self.rules.check_handle(handle).err().unwrap_or(NOT_MAPPED_VIEW)
     }
 
     pub(super) fn query_region(&self, handle: Handle, address: u64) -> Result<Answer, u32> {
