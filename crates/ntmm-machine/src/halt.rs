@@ -62,6 +62,14 @@ pub enum Violation {
         /// Its level.
         irql: Irql,
     },
+    /// The size of a file was asked for or changed with a lock held.
+    #[error("{cpu}: the file system was called at interrupt level {}", irql.0)]
+    FileSystemWithLock {
+        /// Processor.
+        cpu: CpuId,
+        /// Its level.
+        irql: Irql,
+    },
     /// Every processor waits for a lock.
     #[error("{cpu}: waits for a lock that nobody can release")]
     Deadlock {
