@@ -30,11 +30,13 @@
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
 //! | [`create`] | making a section, closing it |
 //! | [`view`] | mapping and unmapping |
+//! | `commit` | which pages of a view are committed |
 //! | [`dereference`] | the engine that deletes what nobody uses any more |
 //!
 //! Locks: one lock, of the level `Section`, serialises making and deleting sections, the tables of
 //! records, and what names them. Faults never take it.
 
+pub(crate) mod commit;
 pub mod control_area;
 pub mod create;
 pub mod dereference;

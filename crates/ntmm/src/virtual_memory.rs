@@ -63,7 +63,9 @@ pub use placeholder::{ChangePlaceholder, PlaceholderChange};
 pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};
 pub use reset::Reset;
-pub use resident::{ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage};
+pub use resident::{
+    ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage, Sharing,
+};
 pub use secure::{SecureMemory, UnsecureMemory};
 pub use software::{Accessed, Copied, CopyMemory, MemoryAt, ReadMemory, Side, Stop, WriteMemory};
 

@@ -81,10 +81,16 @@ struct Found {
     protection: Protection,
 }
 
-/// Whether a view with `view` shows no more than a section with `section` allows (API 14.3), or a
-/// page of a view that was mapped with `section` may get `view` (API 5.3).
+/// Whether a view with `view` shows no more than a section with `section` allows (API 14.3).
 pub(crate) const fn allows(section: Protection, view: Protection) -> bool {
     rights(view) & !rights(section) == 0
+}
+
+/// Whether a page of a view that was mapped with `mapped` may get `new` (API 5.3).
+pub(crate) const fn allows_change(mapped: Protection, new: Protection) -> bool {
+    // Whoever may execute a page may read it.
+    let reads = if rights(mapped) & EXECUTE != 0 { READ } else { 0 };
+    rights(new) & !(rights(mapped) | reads) == 0
 }
 
 const READ: u8 = 1;
