@@ -30,6 +30,8 @@
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
 //! | [`create`] | making a section, closing it |
 //! | [`view`] | mapping and unmapping |
+//! | [`files`] | what file systems ask: truncation, who writes |
+//! | [`flush`] | writing changed pages of a view to its file |
 //! | `commit` | which pages of a view are committed |
 //! | [`dereference`] | the engine that deletes what nobody uses any more |
 //!
@@ -40,6 +42,8 @@ pub(crate) mod commit;
 pub mod control_area;
 pub mod create;
 pub mod dereference;
+pub mod files;
+pub mod flush;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
@@ -57,6 +61,8 @@ use records::{NO_RECORD, Records};
 
 pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
+pub use files::{ModifiedWriting, TruncateSection};
+pub use flush::FlushView;
 pub use view::{Inherit, MapView, MappedView, UnmapView, ViewRequest};
 
 /// Chains that control areas of files are on.
@@ -80,7 +86,7 @@ pub(crate) struct Sections {
     generation: AtomicU32,
     /// First control area of the files of each hash. The lock.
     files: [AtomicU32; FILE_HEADS],
-    /// Times a control area was made or deleted. Tag A.
+    /// Times a control area was made or deleted, or a write to a file ended. Tag A.
     epoch: AtomicU64,
     /// Pages charged for tables of records and for sections. Tag A.
     pub(crate) commit: AtomicU64,
@@ -112,6 +118,11 @@ impl Sections {
     /// Times a control area was made or deleted.
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// A control area was made or deleted, or a write to its file has ended.
+    pub(crate) fn advance(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the lock is held.

@@ -99,7 +99,7 @@ impl<P: Platform> Manager<P> {
 
     /// Whether the page of the pool that `at` lies in has never been touched: the entry that would
     /// map it is zero, or one above it is.
-    fn is_pool_untouched<L: Level + Outside<level::Frame>>(
+    pub(super) fn is_pool_untouched<L: Level + Outside<level::Frame>>(
         &self,
         token: &mut Token<'_, L>,
         at: PoolOffset,

@@ -8,7 +8,7 @@
 //! the way that was gone, the page is *held*: it counts a mapping more, and cannot be taken out.
 
 use ntmm_pte::{
-    Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Vpn,
+    Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Va, Vpn,
 };
 use ntmm_sync::level::{self, Outside, Token};
 
@@ -136,6 +136,23 @@ impl<P: Platform> Manager<P> {
                     (table, level) = (pfn, below);
                 }
                 _ => return (way, entry),
+            }
+        }
+    }
+
+    /// Where in the pool a prototype lies whose page somebody keeps in memory: the slots of the
+    /// entries above it, from the bottom up.
+    pub(crate) fn pool_offset_of(&self, entry: EntryRef) -> PoolOffset {
+        let mut va = u64::from(entry.slot.get()) * P::Paging::ENTRY_BYTES as u64;
+        let mut frame = entry.table;
+        let mut level = Level::Table;
+        loop {
+            let (table, slot) = self.entry(frame).container();
+            va |= (slot.index() as u64) << P::Paging::shift(level);
+            frame = table;
+            match level.up() {
+                Some(above) if level != P::Paging::TOP => level = above,
+                _ => return PoolOffset::of_va(Va::new(va)),
             }
         }
     }
