@@ -11,8 +11,9 @@ use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Va, Vpn};
 use super::STRETCH;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
-use crate::frames::FrameUse;
 use crate::frames::entry::FrameFlags;
+use crate::frames::{FrameGuard, FrameUse};
+use crate::manager::Manager;
 use crate::platform::{FlushScope, Platform};
 use crate::tables::EntryRef;
 use crate::vad::Vad;
@@ -188,24 +189,19 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if !manager.frame_exists(pfn) {
             return;
         }
-        let known = manager.entry(pfn);
-        let (table, slot) = known.container();
-        // Only the holder of this lock gives frames to the entry or takes them away.
-        let kept =
-            known.state().usage() == FrameUse::LargePage && entry == EntryRef { table, slot };
-        if kept {
-            self.free_large_frame(pfn);
+        // Under the lock, for a frame that was freed names its old container until it is taken
+        // again: its use and its container belong together only here.
+        let mut frame = manager.lock_frame(self.token(), pfn);
+        let (table, slot) = frame.entry().container();
+        if frame.state().usage() == FrameUse::LargePage && entry == (EntryRef { table, slot }) {
+            manager.free_large(&mut frame);
         }
     }
 
     /// Frees a frame of a large page that no processor can reach.
     pub(super) fn free_large_frame(&mut self, pfn: Pfn) {
         let manager = self.manager();
-        let mut frame = manager.lock_frame(self.token(), pfn);
-        frame.entry().set_u1_and_share(0, 0);
-        frame.entry().set_original(0);
-        frame.insert(FrameFlags::DELETED);
-        manager.drop_reference(&mut frame);
+        manager.free_large(&mut manager.lock_frame(self.token(), pfn));
     }
 
     /// Clears the unmapped entry of a large page without frames, and deletes the tables that are
@@ -216,5 +212,15 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         manager.store_software(entry, word, 0);
         manager.entry(entry.table).drop_share();
         self.delete_empty_tables(batch, va, (entry, Level::Directory))
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// Frees a frame of a large page that no processor can reach.
+    fn free_large(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        frame.insert(FrameFlags::DELETED);
+        self.drop_reference(frame);
     }
 }
