@@ -122,8 +122,7 @@ impl AllocateLargePages {
             }
         };
         let end = start.checked_add(pages.saturating_sub(Pages::ONE)).unwrap_or(start);
-        let taken = set.vads().first_overlap(&set.manager().nodes(), start, end);
-        if taken.is_some() {
+        if !set.is_vacant(start, end) {
             return Err(NtStatus::CONFLICTING_ADDRESSES);
         }
         Ok((start, end))
