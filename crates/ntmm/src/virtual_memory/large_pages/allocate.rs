@@ -32,7 +32,9 @@ use crate::working_set::WorkingSetGuard;
 /// * [`NtStatus::CONFLICTING_ADDRESSES`] when part of the range is allocated,
 ///   [`NtStatus::NO_MEMORY`] when there is no hole;
 /// * [`NtStatus::INSUFFICIENT_RESOURCES`] when there are not enough runs of available frames;
-/// * [`NtStatus::COMMITMENT_LIMIT`].
+/// * [`NtStatus::COMMITMENT_LIMIT`];
+/// * [`NtStatus::NO_MEMORY`] also when the working-set list has no room for the tables, and
+///   [`NtStatus::IN_PAGE_ERROR`] when one of them could not be read.
 #[derive(Debug)]
 #[must_use]
 pub struct AllocateLargePages {
@@ -168,12 +170,14 @@ impl AllocateLargePages {
 }
 
 impl Gathering {
-    /// Collects some frames; fine when all are there.
+    /// Collects some frames; fine when all are there. After each large page the call returns to
+    /// its caller, who may give it up.
     fn advance<P: Platform>(
         &mut self,
         set: &mut WorkingSetGuard<'_, '_, P>,
         call: &mut Call,
     ) -> Result<(), Blocked> {
+        let page = self.page;
         match self.run {
             Run::Wanted => self.find_run(set, call)?,
             Run::Taking { entry, first, taken } => self.take(set, entry, first, taken)?,
@@ -188,7 +192,13 @@ impl Gathering {
                 };
             }
         }
-        if self.page > self.vad.end { Ok(()) } else { Err(Blocked::Restart) }
+        if self.page > self.vad.end {
+            Ok(())
+        } else if self.page > page {
+            Err(set.wait_for_nothing().into())
+        } else {
+            Err(Blocked::Restart)
+        }
     }
 
     /// Looks for a run, and names it in the entry of the page.
@@ -360,8 +370,14 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         Err(Blocked::Restart)
     }
 
-    /// The call is given up while it waits, which is never in the middle of mapping. All frames go
-    /// back at once. What else there is goes too, unless that would have to wait: then the range
+    fn refuse(&mut self, status: NtStatus) -> Result<(), NtStatus> {
+        let Stage::Gathering(Gathering { vad, .. }) = &self.stage else { return Err(status) };
+        self.stage = Stage::Undoing(ReleaseLargePages::unreached(*vad), status);
+        Ok(())
+    }
+
+    /// The call is given up between two steps, which is never in the middle of mapping. All frames
+    /// go back at once. What else there is goes too, unless that would have to wait: then the range
     /// stays allocated, with nothing in it, until somebody frees it.
     fn give_back(&mut self, manager: &Manager<P>) {
         let mut release = match core::mem::replace(&mut self.stage, Stage::Finished) {
@@ -372,9 +388,9 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         loop {
             let mut entry = manager.enter();
             let Some(mut set) = manager.lock_space(entry.token(), self.call.space) else { return };
-            match release.advance(&mut set, &mut self.call.pending) {
-                Err(Blocked::Restart) => {}
-                _ => return,
+            let outcome = release.advance(&mut set, &mut self.call.pending);
+            if !matches!(outcome, Err(Blocked::Restart)) && !release.is_freeing() {
+                return;
             }
         }
     }
