@@ -63,6 +63,10 @@ enum Stage {
     Finished,
 }
 
+/// What an entry names that keeps its tables while no run has been found for it: frames that it
+/// has none of.
+const NO_RUN: Pfn = Pfn::new(0);
+
 /// Collecting the frames of one large page after the other.
 #[derive(Debug)]
 struct Gathering {
@@ -124,10 +128,7 @@ impl AllocateLargePages {
             }
         };
         let end = start.checked_add(pages.saturating_sub(Pages::ONE)).unwrap_or(start);
-        if !set.is_vacant(start, end) {
-            return Err(NtStatus::CONFLICTING_ADDRESSES);
-        }
-        Ok((start, end))
+        set.vacant(start, end)
     }
 
     /// Makes the descriptor.
@@ -142,10 +143,7 @@ impl AllocateLargePages {
         let spare = available.unreserved().saturating_sub(available.thresholds().plenty);
         let search = manager.first_frame().filter(|_| pages.get() <= u64::from(spare));
         let search = search.ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-        let (before, after) = set.vad_neighbours(start, end);
-        let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charge = manager.charge_commitment(pages.saturating_add(tables))?;
-        let nodes = set.stock_nodes(start)?;
+        let charge = set.charge_allocation((start, end), pages)?;
         let attributes = VadAttributes {
             kind: VadKind::LargePages,
             protection: self.protection,
@@ -156,15 +154,7 @@ impl AllocateLargePages {
             commit_charge: pages,
         };
         let vad = Vad { start, end, attributes };
-        let mut tree = set.vads();
-        let inserted = tree.insert(&nodes, vad);
-        set.set_vads(&tree, nodes);
-        if inserted.is_err() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-        }
-        set.add_commit(charge.keep());
-        let header = set.header();
-        header.set_virtual_size(header.virtual_size() + pages.to_bytes().get());
+        set.insert_allocation(vad, charge)?;
         Ok(Gathering { vad, page: start, search, run: Run::Wanted })
     }
 }
@@ -214,7 +204,7 @@ impl Gathering {
         let mut word = manager.load_entry(entry);
         if word == 0 {
             // Its tables come first, lest they take a frame of the run that is found.
-            word = P::Paging::unmapped_large(self.search);
+            word = P::Paging::unmapped_large(NO_RUN);
             manager.store_software(entry, 0, word);
             manager.entry(entry.table).add_share(1);
         }
@@ -290,12 +280,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let manager = self.manager();
         let Some((entry, word)) = self.large_entry(va) else { manager.corrupt_entry(va) };
         let first = P::Paging::transition_pfn(word);
-        {
-            // By the rule for words that name a frame without mapping it.
-            let _frame = manager.lock_frame(self.token(), first);
-            let valid = P::Paging::valid_user_large(first, protection, Dirtiness::Dirty);
-            manager.store_software(entry, word, valid);
-        }
+        let valid = P::Paging::valid_user_large(first, protection, Dirtiness::Dirty);
+        manager.store_software(entry, word, valid);
         self.count_private(P::Paging::LARGE_PAGE, Pages::ZERO);
     }
 }
@@ -313,17 +299,17 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         }
         let large = P::Paging::LARGE_PAGE.to_bytes().get();
         let highest = P::Paging::HIGHEST_VAD_ADDRESS;
-        let base = match self.place {
-            Place::At(base) => base,
-            Place::Within(_) => Va::new(0),
+        let room = match self.place {
+            Place::Within(_) => highest.get() + 1,
+            Place::At(base)
+                if base.get() >= ALLOCATION_GRANULARITY
+                    && base <= highest
+                    && base.get().is_multiple_of(large) =>
+            {
+                highest.get() - base.get() + 1
+            }
+            Place::At(_) => return Err(NtStatus::INVALID_PARAMETER_2),
         };
-        if base > highest || !base.get().is_multiple_of(large) {
-            return Err(NtStatus::INVALID_PARAMETER_2);
-        }
-        if matches!(self.place, Place::At(_)) && base.get() < ALLOCATION_GRANULARITY {
-            return Err(NtStatus::INVALID_PARAMETER_2);
-        }
-        let room = highest.get() - base.get() + 1;
         let size = self.size.get();
         if size == 0 || size > room || !size.is_multiple_of(large) {
             return Err(NtStatus::INVALID_PARAMETER_4);
