@@ -15,12 +15,14 @@ use ntmm_pte::{Level, Pages, PagingMode, Pfn, Vpn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::{FrameWords, WordIndex, word};
 
+use crate::commit::CommitCharge;
 use crate::frames::FrameUse;
 use crate::frames::entry::{FrameFlags, NO_FRAME};
 use crate::frames::take::Want;
 use crate::manager::Manager;
 use crate::operation::Pause;
 use crate::platform::Platform;
+use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 
 pub(crate) use secured::SecuredChange;
@@ -134,6 +136,39 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// between is allocated.
     pub(crate) fn vad_neighbours(&self, start: Vpn, end: Vpn) -> (Option<Vpn>, Option<Vpn>) {
         self.vads().neighbours(&self.manager().nodes(), start, end)
+    }
+
+    /// Charges what an allocation from `start` to `end`, where nothing is, costs its space: its
+    /// tables, and `committed` pages.
+    pub(crate) fn charge_allocation(
+        &self,
+        (start, end): (Vpn, Vpn),
+        committed: Pages,
+    ) -> Result<CommitCharge<'m, P>, NtStatus> {
+        let (before, after) = self.vad_neighbours(start, end);
+        let tables = Manager::<P>::tables_of_range(start, end, before, after);
+        self.manager().charge_commitment(committed.saturating_add(tables))
+    }
+
+    /// Enters a new allocation, which is charged. The caller owns address creation, or is in its
+    /// only hold.
+    pub(crate) fn insert_allocation(
+        &mut self,
+        vad: Vad,
+        charge: CommitCharge<'_, P>,
+    ) -> Result<(), Pause> {
+        let nodes = self.stock_nodes(vad.start)?;
+        let mut tree = self.vads();
+        let inserted = tree.insert(&nodes, vad);
+        self.set_vads(&tree, nodes);
+        if inserted.is_err() {
+            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+        }
+        self.add_commit(charge.keep());
+        let header = self.header();
+        let bytes = Pages::new(vad.end.get() - vad.start.get() + 1).to_bytes();
+        header.set_virtual_size(header.virtual_size() + bytes.get());
+        Ok(())
     }
 
     /// Takes the frames an insertion at `start` may need, charged to the space.
