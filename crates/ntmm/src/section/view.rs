@@ -195,7 +195,8 @@ impl MapView {
                 inherit: request.inherit,
             }),
         };
-        set.insert_vad(Vad { start, end, attributes })?;
+        let charge = set.charge_allocation((start, end), charge)?;
+        set.insert_allocation(Vad { start, end, attributes }, charge)?;
         // The count is the descriptor's now.
         self.found = None;
         let region = Region::of_pages::<P::Paging>(start, end);
@@ -223,9 +224,7 @@ impl Placement {
             return Err(NtStatus::NO_MEMORY);
         }
         let end = Vpn::new(last);
-        if !set.is_vacant(start, end) {
-            return Err(NtStatus::CONFLICTING_ADDRESSES);
-        }
+        set.vacant(start, end)?;
         Ok((start, end))
     }
 }

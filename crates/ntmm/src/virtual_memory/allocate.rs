@@ -316,8 +316,6 @@ impl Allocate {
     }
 
     fn reserve<P: Platform>(&self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Pause> {
-        let manager = set.manager();
-        let mut tree = set.vads();
         self.check_private_protection()?;
         let pages = self.size.to_pages_rounded_up();
         let window = match self.placement {
@@ -334,10 +332,7 @@ impl Allocate {
                 let unit = ALLOCATION_GRANULARITY;
                 let (start, end) =
                     Self::explicit_range::<P::Paging>(base, self.size, unit, lowest)?;
-                if !set.is_vacant(start, end) {
-                    return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-                }
-                (start, end)
+                set.vacant(start, end)?
             }
             Placement::Lowest | Placement::Highest | Placement::Within(_) => {
                 let start = window.find(set, pages)?;
@@ -346,35 +341,22 @@ impl Allocate {
         };
         let pages = Pages::new(end.get() - start.get() + 1);
         let committed = self.committed(pages);
-        let (before, after) = set.vad_neighbours(start, end);
-        let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charge = manager.charge_commitment(committed.saturating_add(tables))?;
+        let charge = set.charge_allocation((start, end), committed)?;
         if self.usage == MemoryUse::WriteWatch
             && let Err(pause) = set.begin_watch(start, end)
         {
             set.end_watch(start, end);
             return Err(pause);
         }
-        let nodes = match set.stock_nodes(start) {
-            Ok(nodes) => nodes,
-            Err(pause) => {
-                set.end_watch(start, end);
-                return Err(pause);
-            }
-        };
         let placeholder = match self.usage {
             MemoryUse::Placeholder => Placeholder::Empty,
             _ => Placeholder::Never,
         };
         let vad = Vad { start, end, attributes: self.attributes(committed, placeholder) };
-        let inserted = tree.insert(&nodes, vad);
-        set.set_vads(&tree, nodes);
-        if inserted.is_err() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+        if let Err(pause) = set.insert_allocation(vad, charge) {
+            set.end_watch(start, end);
+            return Err(pause);
         }
-        set.add_commit(charge.keep());
-        let header = set.header();
-        header.set_virtual_size(header.virtual_size() + pages.to_bytes().get());
         Ok(Region::of_pages::<P::Paging>(start, end))
     }
 }
