@@ -1,7 +1,7 @@
 //! Each check of spec API 15.1 to 15.3, by itself, and what is never an error.
 
 use ntmm_image::build::{Architecture, Section};
-use ntmm_image::{Host, ImageError, Mapping};
+use ntmm_image::{Host, ImageError, ImageLayout, Mapping, ParseError};
 
 use crate::{AMD64, HOSTS, I386, image, native, parse};
 
@@ -315,4 +315,27 @@ fn a_section_table_beyond_the_end_of_the_file() {
         assert_eq!(parse(host, &file[..0x400]).unwrap_err(), ImageError::SectionTable);
         assert_eq!(parse(host, &file).unwrap_err(), ImageError::SectionSize, "it is all zeros");
     }
+}
+
+#[test]
+fn an_error_of_the_reader_comes_through_whichever_read_it_is() {
+    let mut builder = image(Architecture::I386, &[]);
+    builder.clr(ntmm_image::build::Clr { major: 2, minor: 5, flags: 1 });
+    let file = builder.build();
+    let parse_until = |last: u32| {
+        let mut reads = 0;
+        ImageLayout::parse(file.len() as u64, I386, |offset, buffer| {
+            reads += 1;
+            if reads > last {
+                return Err(reads);
+            }
+            buffer.copy_from_slice(&file[offset as usize..][..buffer.len()]);
+            Ok(())
+        })
+    };
+    // DOS header, signature, file header, optional header, section header, CLR header.
+    for reads in 0..6 {
+        assert_eq!(parse_until(reads), Err(ParseError::Read(reads + 1)));
+    }
+    assert!(parse_until(6).is_ok());
 }

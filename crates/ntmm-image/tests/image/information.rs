@@ -140,8 +140,15 @@ fn clr_headers() {
 
 #[test]
 fn clr_directories_that_lead_nowhere() {
-    let rows =
-        [(1, 1), (1, 72), (0x1000, 71), (0x1FF0, 72), (0x7FFF_FFFF, 72), (u32::MAX, u32::MAX)];
+    let rows = [
+        (1, 1),
+        (1, 72),
+        (0x1000, 71),
+        (0x1000, 72),
+        (0x1FF0, 72),
+        (0x7FFF_FFFF, 72),
+        (u32::MAX, u32::MAX),
+    ];
     for host in HOSTS {
         for (rva, size) in rows {
             let fields = [("dir[14].VirtualAddress", rva.into()), ("dir[14].Size", size.into())];
