@@ -29,6 +29,7 @@
 //! | [`system_space`] | the hidden space and the pool of prototypes in it |
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
 //! | [`create`] | making a section, closing it |
+//! | [`image`] | sections of images |
 //! | [`view`] | mapping and unmapping |
 //! | [`files`] | what file systems ask: truncation, who writes |
 //! | [`flush`] | writing changed pages of a view to its file |
@@ -44,6 +45,7 @@ pub mod create;
 pub mod dereference;
 pub mod files;
 pub mod flush;
+pub mod image;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
@@ -63,7 +65,8 @@ pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
 pub use files::{ModifiedWriting, TruncateSection};
 pub use flush::FlushView;
-pub use view::{Inherit, MapView, MappedView, UnmapView, ViewRequest};
+pub use image::{CreateImageSection, Image, ImagePart};
+pub use view::{Inherit, MapView, MappedView, UnmapView, ViewPlace, ViewRequest};
 
 /// Chains that control areas of files are on.
 const FILE_HEADS: usize = 64;
