@@ -28,16 +28,22 @@
 //! | [`control_area`] | control area, subsection, section object; their counts |
 //! | [`system_space`] | the hidden space and the pool of prototypes in it |
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
+//! | [`attributes`] | what a section was asked for beside size and protection |
 //! | [`create`] | making a section, closing it |
+//! | `based` | sections whose views lie at one address |
+//! | [`extend`] | making a section longer |
 //! | [`view`] | mapping and unmapping |
 //! | [`dereference`] | the engine that deletes what nobody uses any more |
 //!
 //! Locks: one lock, of the level `Section`, serialises making and deleting sections, the tables of
 //! records, and what names them. Faults never take it.
 
+pub mod attributes;
+mod based;
 pub mod control_area;
 pub mod create;
 pub mod dereference;
+pub mod extend;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
@@ -53,9 +59,11 @@ use crate::platform::{FileId, Platform};
 use control_area::{CONTROL_AREA_WORDS, SECTION_WORDS, SUBSECTION_WORDS};
 use records::{NO_RECORD, Records};
 
+pub use attributes::SectionAttributes;
 pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
-pub use view::{Inherit, MapView, MappedView, UnmapView, ViewRequest};
+pub use extend::ExtendSection;
+pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewRequest};
 
 /// Chains that control areas of files are on.
 const FILE_HEADS: usize = 64;
@@ -76,6 +84,8 @@ pub(crate) struct Sections {
     space: AtomicU64,
     /// Distinguishes section objects that have the same number. The lock.
     generation: AtomicU32,
+    /// The based section with the highest address. The lock.
+    based: AtomicU32,
     /// First control area of the files of each hash. The lock.
     files: [AtomicU32; FILE_HEADS],
     /// Times a control area was made or deleted. Tag A.
@@ -94,6 +104,7 @@ impl Sections {
             queue: AtomicU32::new(NO_RECORD),
             space: AtomicU64::new(0),
             generation: AtomicU32::new(0),
+            based: AtomicU32::new(NO_RECORD),
             files: core::array::from_fn(|_| AtomicU32::new(NO_RECORD)),
             epoch: AtomicU64::new(0),
             commit: AtomicU64::new(0),
