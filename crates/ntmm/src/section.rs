@@ -32,6 +32,7 @@
 //! | [`create`] | making a section, closing it |
 //! | `based` | sections whose views lie at one address |
 //! | [`extend`] | making a section longer |
+//! | `file_use` | what file systems ask about files |
 //! | [`view`] | mapping and unmapping |
 //! | [`dereference`] | the engine that deletes what nobody uses any more |
 //!
@@ -44,6 +45,7 @@ pub mod control_area;
 pub mod create;
 pub mod dereference;
 pub mod extend;
+mod file_use;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
