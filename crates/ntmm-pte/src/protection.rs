@@ -293,6 +293,14 @@ impl Protection {
         if self.is_write_copy() { Self(self.0 & !1) } else { self }
     }
 
+    /// The protection under which what this one lets write is copied first; any other mask
+    /// unchanged.
+    #[inline]
+    #[must_use]
+    pub const fn with_write_copy(self) -> Self {
+        if self.is_writable() { Self(self.0 | 1) } else { self }
+    }
+
     /// Whether instructions may be fetched.
     #[inline]
     pub const fn is_executable(self) -> bool {

@@ -33,8 +33,8 @@
 //! Active until no processor can reach it and it is Free again.
 //!
 //! A page whose contents have been reset (MEM_RESET, `contents`) goes from Modified to Standby
-//! at once, and takes rows 5 and 8 as any unmodified page does, but to the head of the list: its
-//! frame is the first to be taken.
+//! at once, and takes rows 5 and 8 as any unmodified page does, but to the head of the list, where
+//! one that is on standby already moves too: its frame is the first to be taken.
 //!
 //! NT counts rows 5 and 6 as direct moves to a list. Here every frame that loses its last
 //! mapping first waits, in Transition with one reference, until all processors have forgotten

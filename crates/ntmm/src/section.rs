@@ -32,8 +32,10 @@
 //! | [`create`] | making a section, closing it |
 //! | `based` | sections whose views lie at one address |
 //! | [`extend`] | making a section longer |
-//! | `file_use` | what file systems ask about files |
 //! | [`view`] | mapping and unmapping |
+//! | [`files`] | what file systems ask: truncation, who writes |
+//! | [`flush`] | writing changed pages of a view to its file |
+//! | `commit` | which pages of a view are committed |
 //! | [`dereference`] | the engine that deletes what nobody uses any more |
 //!
 //! Locks: one lock, of the level `Section`, serialises making and deleting sections, the tables of
@@ -41,11 +43,13 @@
 
 pub mod attributes;
 mod based;
+pub(crate) mod commit;
 pub mod control_area;
 pub mod create;
 pub mod dereference;
 pub mod extend;
-mod file_use;
+pub mod files;
+pub mod flush;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
@@ -65,6 +69,8 @@ pub use attributes::SectionAttributes;
 pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
 pub use extend::ExtendSection;
+pub use files::{ModifiedWriting, TruncateSection};
+pub use flush::FlushView;
 pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewRequest};
 
 /// Chains that control areas of files are on.
@@ -90,7 +96,7 @@ pub(crate) struct Sections {
     based: AtomicU32,
     /// First control area of the files of each hash. The lock.
     files: [AtomicU32; FILE_HEADS],
-    /// Times a control area was made or deleted. Tag A.
+    /// Times a control area was made or deleted, or a write to a file ended. Tag A.
     epoch: AtomicU64,
     /// Pages charged for tables of records and for sections. Tag A.
     pub(crate) commit: AtomicU64,
@@ -123,6 +129,11 @@ impl Sections {
     /// Times a control area was made or deleted.
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// A control area was made or deleted, or a write to its file has ended.
+    pub(crate) fn advance(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the lock is held.

@@ -40,6 +40,7 @@ mod faults;
 mod freeing;
 mod hard_faults;
 mod lists;
+mod mapped_files;
 mod memory_at_run_time;
 mod nt;
 mod page_tables;

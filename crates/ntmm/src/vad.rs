@@ -15,6 +15,7 @@ use ntmm_pte::{Level, Pages, PagingMode, Pfn, Vpn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::{FrameWords, WordIndex, word};
 
+use crate::commit::CommitCharge;
 use crate::frames::FrameUse;
 use crate::frames::entry::{FrameFlags, NO_FRAME};
 use crate::frames::take::Want;
@@ -138,15 +139,26 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         self.vads().neighbours(&self.manager().nodes(), start, end)
     }
 
-    /// Inserts a descriptor of vacant pages. It is charged what it says is committed of it, and the
-    /// tables that it alone needs.
-    pub(crate) fn insert_vad(&mut self, vad: Vad) -> Result<(), Pause> {
-        let Vad { start, end, attributes } = vad;
+    /// Charges what an allocation from `start` to `end`, where nothing is, costs its space: its
+    /// tables, and `committed` pages.
+    pub(crate) fn charge_allocation(
+        &self,
+        (start, end): (Vpn, Vpn),
+        committed: Pages,
+    ) -> Result<CommitCharge<'m, P>, NtStatus> {
         let (before, after) = self.vad_neighbours(start, end);
         let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charged = attributes.commit_charge.saturating_add(tables);
-        let charge = self.manager().charge_commitment(charged)?;
-        let nodes = self.stock_nodes(start)?;
+        self.manager().charge_commitment(committed.saturating_add(tables))
+    }
+
+    /// Enters a new allocation, which is charged. The caller owns address creation, or is in its
+    /// only hold.
+    pub(crate) fn insert_allocation(
+        &mut self,
+        vad: Vad,
+        charge: CommitCharge<'_, P>,
+    ) -> Result<(), Pause> {
+        let nodes = self.stock_nodes(vad.start)?;
         let mut tree = self.vads();
         let inserted = tree.insert(&nodes, vad);
         self.set_vads(&tree, nodes);
@@ -155,7 +167,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         }
         self.add_commit(charge.keep());
         let header = self.header();
-        let bytes = Pages::new(end.get() - start.get() + 1).to_bytes();
+        let bytes = Pages::new(vad.end.get() - vad.start.get() + 1).to_bytes();
         header.set_virtual_size(header.virtual_size() + bytes.get());
         Ok(())
     }

@@ -63,7 +63,9 @@ pub use placeholder::{ChangePlaceholder, PlaceholderChange};
 pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};
 pub use reset::Reset;
-pub use resident::{ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage};
+pub use resident::{
+    ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage, Sharing,
+};
 pub use secure::{SecureMemory, UnsecureMemory};
 pub use software::{Accessed, Copied, CopyMemory, MemoryAt, ReadMemory, Side, Stop, WriteMemory};
 
@@ -108,6 +110,12 @@ pub(crate) trait Stages<P: Platform> {
     /// Goes on from the stage it is in, which nobody has come in between.
     fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Self::Output, Blocked>;
 
+    /// Learns that a page table could not be read that the call has waited for. Fine when it goes
+    /// on to take back what it has done; otherwise it ends with this status.
+    fn refuse(&mut self, status: NtStatus) -> Result<(), NtStatus> {
+        Err(status)
+    }
+
     /// Gives back what the stage it is in holds, apart from the [`Call`].
     fn give_back(&mut self, manager: &Manager<P>) {
         let _ = manager;
@@ -120,7 +128,13 @@ pub(crate) trait Stages<P: Platform> {
             self.check_parameters()?;
         }
         let Call { space, ownership, .. } = *self.call();
-        self.call().pending.check(manager)?;
+        match self.call().pending.check(manager) {
+            Err(Pause::Raise(status)) => {
+                self.call().pending.holds.release(manager);
+                self.refuse(status)?;
+            }
+            checked => checked?,
+        }
         let mut entry = manager.enter();
         let mut set = match ownership {
             Ownership::Yes => {

@@ -7,6 +7,7 @@
 use ntmm::NtStatus;
 use ntmm::nt::section::{File, FileAccess, FileTarget};
 use ntmm::platform::{FileId, PagingIo};
+use ntmm::section::TruncateSection;
 use ntmm_machine::{Hardware, MemoryFile};
 
 use super::Windows;
@@ -203,15 +204,21 @@ impl<M: Hardware> Windows<M> {
 
     fn set_end_of_file(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
         let (id, size) = (self.file_of(arguments)?, arguments.word("size")?);
-        Ok(Answer::returned(self.resize_file(id, size).into()))
+        Ok(Answer::returned(self.resize_file(id, size)?.into()))
     }
 
-    fn resize_file(&self, id: FileId, size: u64) -> Result<(), NtStatus> {
-        let manager = self.host.manager();
-        if size < manager.platform().file_size(id)? {
-            manager.check_truncation(id)?;
+    /// Makes a file longer or shorter; shorter only when its data are not mapped.
+    fn resize_file(&mut self, id: FileId, size: u64) -> Result<Result<(), NtStatus>, Refusal> {
+        let size_now = match self.host.manager().platform().file_size(id) {
+            Ok(size) => size,
+            Err(status) => return Ok(Err(status)),
+        };
+        if size < size_now
+            && let Err(status) = self.host.complete(TruncateSection::new(id, size))?
+        {
+            return Ok(Err(status));
         }
-        manager.platform().set_file_size(id, size)
+        Ok(self.host.manager().platform().set_file_size(id, size))
     }
 
     /// Makes a file empty, as FILE_OVERWRITE_IF does.
@@ -227,7 +234,7 @@ impl<M: Hardware> Windows<M> {
             },
         };
         let id = self.files.records[file].id;
-        Ok(match self.resize_file(id, 0) {
+        Ok(match self.resize_file(id, 0)? {
             Ok(()) => {
                 let access = FileAccess::READ_DATA | FileAccess::WRITE_DATA;
                 self.opened(OpenFile { file, access, share: SHARE_ALL })

@@ -10,17 +10,19 @@ use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Vpn};
 use ntmm_sync::level::{Token, Unlocked};
 
 use super::AddressSpaceId;
+use crate::fault::Blocked;
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step, WaitKey};
 use crate::platform::{FlushScope, FlushTicket, Platform};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
-use crate::vad::VadKind;
+use crate::vad::{Vad, VadKind};
 use crate::virtual_memory::free::Release;
 use crate::virtual_memory::large_pages::ReleaseLargePages;
 use crate::virtual_memory::physical_pages::Rest;
 use crate::virtual_memory::range::{MissingTables, Pending, RangeWalk, flush_wait};
+use crate::working_set::WorkingSetGuard;
 use crate::working_set::header::HEADER_WORDS;
 
 /// Deletes an address space. No thread runs in it any more.
@@ -40,18 +42,46 @@ enum Stage {
     Start,
     NextAllocation,
     Releasing {
-        walk: RangeWalk,
         pending: Pending,
-        release: Release,
-    },
-    ReleasingLarge {
-        pending: Pending,
-        release: ReleaseLargePages,
+        allocation: Releasing,
     },
     Flushing(FlushTicket),
     /// No processor reaches the space any more. Its physical pages go, then what is left of it.
     ReturningPages,
     Finished,
+}
+
+/// An allocation that is being released.
+#[derive(Debug)]
+enum Releasing {
+    Pages { walk: RangeWalk, release: Release },
+    LargePages(ReleaseLargePages),
+}
+
+impl Releasing {
+    const fn new(vad: Vad) -> Self {
+        match vad.attributes.kind {
+            VadKind::LargePages => Self::LargePages(ReleaseLargePages::new(vad)),
+            _ => Self::Pages {
+                walk: RangeWalk::new(vad.start, vad.end),
+                release: Release::new(vad, vad.end),
+            },
+        }
+    }
+
+    /// Goes on for a stretch; fine when that was the last.
+    fn advance<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        pending: &mut Pending,
+    ) -> Result<(), Blocked> {
+        match self {
+            Self::Pages { walk, release } => {
+                set.walk_stretch(pending, walk, MissingTables::Skip, release)
+            }
+            Self::LargePages(release) => release.advance(set, pending),
+        }
+    }
 }
 
 impl DeleteAddressSpace {
@@ -62,9 +92,7 @@ impl DeleteAddressSpace {
 
     /// Gives back what the operation holds; it can be stepped again from the start.
     fn give_up<P: Platform>(&mut self, manager: &Manager<P>) {
-        if let Stage::Releasing { pending, .. } | Stage::ReleasingLarge { pending, .. } =
-            &mut self.stage
-        {
+        if let Stage::Releasing { pending, .. } = &mut self.stage {
             pending.holds.release(manager);
         }
         if !matches!(self.stage, Stage::Start | Stage::Finished) {
@@ -89,15 +117,9 @@ impl DeleteAddressSpace {
         let mut set =
             manager.lock_space(entry.token(), self.space).ok_or(NtStatus::INVALID_HANDLE)?;
         self.stage = match set.vads().next_at_or_after(&manager.nodes(), Vpn::new(0)) {
-            Some(vad) if vad.attributes.kind == VadKind::LargePages => Stage::ReleasingLarge {
-                pending: Pending::new(),
-                release: ReleaseLargePages::new(vad),
-            },
-            Some(vad) => Stage::Releasing {
-                walk: RangeWalk::new(vad.start, vad.end),
-                pending: Pending::new(),
-                release: Release::new(vad, vad.end),
-            },
+            Some(vad) => {
+                Stage::Releasing { pending: Pending::new(), allocation: Releasing::new(vad) }
+            }
             None => {
                 set.drop_secured_ranges();
                 Stage::Flushing(manager.platform().flush(FlushScope::Space { space: self.space }))
@@ -110,34 +132,20 @@ impl DeleteAddressSpace {
         match &mut self.stage {
             Stage::Start => self.start(manager)?,
             Stage::NextAllocation => self.next_allocation(manager)?,
-            Stage::Releasing { walk, pending, release } => {
+            Stage::Releasing { pending, allocation } => {
                 pending.check(manager)?;
                 let outcome = {
                     let mut entry = manager.enter();
                     let mut set = manager
                         .lock_space(entry.token(), self.space)
                         .ok_or(NtStatus::INVALID_HANDLE)?;
-                    set.walk_stretch(pending, walk, MissingTables::Skip, release)
+                    allocation.advance(&mut set, pending)
                 };
                 match outcome {
                     Ok(()) => {
                         pending.holds.release(manager);
                         self.stage = Stage::NextAllocation;
                     }
-                    Err(blocked) => pending.holds.absorb(manager, blocked).map_or(Ok(()), Err)?,
-                }
-            }
-            Stage::ReleasingLarge { pending, release } => {
-                pending.check(manager)?;
-                let outcome = {
-                    let mut entry = manager.enter();
-                    let mut set = manager
-                        .lock_space(entry.token(), self.space)
-                        .ok_or(NtStatus::INVALID_HANDLE)?;
-                    release.advance(&mut set, pending)
-                };
-                match outcome {
-                    Ok(()) => self.stage = Stage::NextAllocation,
                     Err(blocked) => pending.holds.absorb(manager, blocked).map_or(Ok(()), Err)?,
                 }
             }

@@ -327,10 +327,10 @@ impl<P: Platform> Manager<P> {
             let mut frame = self.lock_frame(token, pfn);
             if frame.location() == PageLocation::ModifiedNoWrite {
                 self.unlink_modified(&mut frame);
-                let to = if frame.has(FrameFlags::PROTOTYPE) {
-                    PageLocation::ModifiedNoWrite
-                } else {
+                let to = if self.may_write(&frame) {
                     PageLocation::Modified
+                } else {
+                    PageLocation::ModifiedNoWrite
                 };
                 self.insert_on_list(&mut frame, to, Position::Tail);
             }

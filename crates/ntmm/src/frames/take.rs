@@ -128,6 +128,17 @@ impl<P: Platform> Manager<P> {
         reservation.consume();
     }
 
+    /// Puts a standby frame at the head of its list: it is the next to be taken. It stays
+    /// available.
+    pub(crate) fn put_first_on_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        let (pfn, entry) = (frame.pfn(), frame.entry());
+        {
+            let list = self.lock_list(frame.token(), PageLocation::Standby);
+            self.unlink_all(&list, PageLocation::Standby, pfn, entry);
+        }
+        self.link_on_list(frame, PageLocation::Standby, Position::Head);
+    }
+
     /// Turns a standby frame whose page is being deleted into a free one. It stays available.
     pub(crate) fn free_standby(&self, frame: &mut FrameGuard<'_, '_, P>) {
         let (pfn, entry) = (frame.pfn(), frame.entry());

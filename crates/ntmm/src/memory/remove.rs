@@ -1,8 +1,13 @@
 //! Taking memory away from the manager (MmRemovePhysicalMemory).
 //!
 //! A removal first lowers the commitment limit, so that nothing is promised that the memory left
-//! could not keep. It is refused at once when a frame of its range is in use for good, such as
-//! the root of a space that lives. Then it collects the frames of its range, wherever they are, on the bad list:
+//! could not keep.
+//!
+//! It is refused at once when a frame of its range is in use for good, such as the root of a space
+//! that lives. Large pages and physical pages of a process count as in use for good too: only their
+//! owner gives them back.
+//!
+//! Then it collects the frames of its range, wherever they are, on the bad list:
 //!
 //! * free, zeroed and standby frames at once, each on a promise like any other taker's, and only
 //!   while as many pages as the minimum stay for others; the page of a standby frame is in its

@@ -174,8 +174,9 @@ impl Request {
         }))
     }
 
-    /// Row 15 and the rule on large pages of 3.2: they are reserved and committed in one call. In
-    /// the place of a placeholder they are not to be had.
+    /// Row 15 and the rule on large pages of 3.2: they are reserved and committed in one call. What
+    /// is wrong with the type by that rule comes after all of 3.1, the handle and the privilege
+    /// too, unlike the rows on types there. In the place of a placeholder they are not to be had.
     fn large_pages<M: PagingMode>(
         &self,
         caller: &Caller,

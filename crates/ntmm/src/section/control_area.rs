@@ -232,6 +232,11 @@ impl<P: Platform> Manager<P> {
         ControlArea::of(self.record(&self.sections.control_areas, id.0))
     }
 
+    /// Whether a control area that something keeps is of a file.
+    pub(crate) fn shows_file(&self, id: ControlAreaId) -> bool {
+        self.control_area(id).state().contains(ControlAreaFlags::FILE)
+    }
+
     /// A subsection of a control area that something keeps.
     pub(crate) fn subsection(&self, index: u32) -> Subsection<'_> {
         Subsection::of(self.record(&self.sections.subsections, index))

@@ -184,7 +184,7 @@ impl CreateSection {
             return Ok(Some(sections.open(object, area, section_size, &self.request)));
         }
         let before = found.map_or(0, |area| manager.control_area(area).pages());
-        if let Some(area) = found.filter(|_| pages == before) {
+        if let Some(area) = found.filter(|_| pages <= before) {
             // The last page has room for the rest.
             sections.extend(area, whole);
             return Ok(Some(sections.open(object, area, section_size, &self.request)));
@@ -388,8 +388,8 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
         area.set_subsections(area.subsections() + 1);
     }
 
-    /// What is shown has `size` bytes now, not fewer than before.
-    fn extend(&mut self, id: ControlAreaId, size: u64) {
+    /// What is shown has `size` bytes now, for which there are prototypes.
+    pub(super) fn extend(&mut self, id: ControlAreaId, size: u64) {
         let manager = self.manager();
         let area = manager.control_area(id);
         area.set_size(size);
@@ -459,7 +459,7 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
 
     /// A control area is there, or gone.
     pub(super) fn wake_waiters(&mut self) {
-        self.manager().sections.epoch.fetch_add(1, Ordering::AcqRel);
+        self.manager().sections.advance();
         self.manager().platform().wake(WaitKey::Sections);
     }
 

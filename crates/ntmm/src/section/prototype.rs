@@ -8,7 +8,7 @@
 //! the way that was gone, the page is *held*: it counts a mapping more, and cannot be taken out.
 
 use ntmm_pte::{
-    Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Vpn,
+    Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteFormat, PteWord, Slot, Va, Vpn,
 };
 use ntmm_sync::level::{self, Outside, Token};
 
@@ -112,6 +112,17 @@ impl<P: Platform> Manager<P> {
     /// The entries from the top down to the page of a prototype, as they are read, and its
     /// frame. Any of them may have been something else by the time it was read.
     fn way_to(&self, root: Pfn, at: PoolOffset) -> Option<(Way, Pfn)> {
+        let (mut way, last) = self.way_as_far_as_possible(root, at);
+        way.push(last);
+        let word = self.load_entry(last);
+        let pfn = P::Paging::valid_pfn(word);
+        let complete = way.len() == P::Paging::LEVELS;
+        (complete && P::Paging::is_valid(word) && self.frame_exists(pfn)).then_some((way, pfn))
+    }
+
+    /// The entries on the way to the page of the pool that `at` lies in, as far as tables are
+    /// valid: those passed, and the one where the way ends.
+    pub(super) fn way_as_far_as_possible(&self, root: Pfn, at: PoolOffset) -> (Way, EntryRef) {
         let mut way = Way::new_const();
         let mut level = P::Paging::TOP;
         let mut table = root;
@@ -119,20 +130,36 @@ impl<P: Platform> Manager<P> {
             let entry = EntryRef { table, slot: P::Paging::slot(at.va(), level) };
             let word = self.load_entry(entry);
             let pfn = P::Paging::valid_pfn(word);
-            if !P::Paging::is_valid(word) || !self.frame_exists(pfn) {
-                return None;
-            }
-            way.push(entry);
             match level.down() {
-                Some(below) => (table, level) = (pfn, below),
-                None => return Some((way, pfn)),
+                Some(below) if P::Paging::is_valid(word) && self.frame_exists(pfn) => {
+                    way.push(entry);
+                    (table, level) = (pfn, below);
+                }
+                _ => return (way, entry),
+            }
+        }
+    }
+
+    /// Where in the pool a prototype lies whose page somebody keeps in memory: the slots of the
+    /// entries above it, from the bottom up.
+    pub(crate) fn pool_offset_of(&self, entry: EntryRef) -> PoolOffset {
+        let mut va = u64::from(entry.slot.get()) * P::Paging::ENTRY_BYTES as u64;
+        let mut frame = entry.table;
+        let mut level = Level::Table;
+        loop {
+            let (table, slot) = self.entry(frame).container();
+            va |= (slot.index() as u64) << P::Paging::shift(level);
+            frame = table;
+            match level.up() {
+                Some(above) if level != P::Paging::TOP => level = above,
+                _ => return PoolOffset::of_va(Va::new(va)),
             }
         }
     }
 
     /// Whether the entries of `way` lead to `pfn`, whose lock is held and whose own entry is
     /// valid: then each table on the way has an entry that is, and stays.
-    fn is_way(&self, way: Way, pfn: Pfn) -> bool {
+    pub(super) fn is_way(&self, way: Way, pfn: Pfn) -> bool {
         let mut below = pfn;
         way.into_iter().rev().all(|entry| {
             let (table, slot) = self.entry(below).container();
@@ -143,7 +170,7 @@ impl<P: Platform> Manager<P> {
 }
 
 /// Entries on the way to a page, the topmost first.
-type Way = arrayvec::ArrayVec<EntryRef, { Level::Top as usize }>;
+pub(super) type Way = arrayvec::ArrayVec<EntryRef, { Level::Top as usize }>;
 
 /// What an untouched page of a section is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,10 +98,16 @@ struct Found {
     base: Option<Va>,
 }
 
-/// Whether a view with `view` shows no more than a section with `section` allows (API 14.3), or a
-/// page of a view that was mapped with `section` may get `view` (API 5.3).
+/// Whether a view with `view` shows no more than a section with `section` allows (API 14.3).
 pub(crate) const fn allows(section: Protection, view: Protection) -> bool {
     rights(view) & !rights(section) == 0
+}
+
+/// Whether a page of a view that was mapped with `mapped` may get `new` (API 5.3).
+pub(crate) const fn allows_change(mapped: Protection, new: Protection) -> bool {
+    // Whoever may execute a page may read it.
+    let reads = if rights(mapped) & EXECUTE != 0 { READ } else { 0 };
+    rights(new) & !(rights(mapped) | reads) == 0
 }
 
 const READ: u8 = 1;
@@ -234,7 +240,8 @@ impl MapView {
             set.vads().update(&set.manager().nodes(), start, |old| *old = attributes);
             set.add_commit(charge.keep());
         } else {
-            set.insert_vad(Vad { start, end, attributes })?;
+            let charge = set.charge_allocation((start, end), charge)?;
+            set.insert_allocation(Vad { start, end, attributes }, charge)?;
         }
         // The count is the descriptor's now.
         self.found = None;
@@ -286,9 +293,7 @@ impl Placement {
             placeholder.ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
             return Ok((start, end));
         }
-        if !set.is_vacant(start, end) {
-            return Err(NtStatus::CONFLICTING_ADDRESSES);
-        }
+        set.vacant(start, end)?;
         Ok((start, end))
     }
 }

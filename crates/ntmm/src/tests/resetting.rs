@@ -221,6 +221,30 @@ in_every_mode! {
         }
     }
 
+    fn a_standby_page_becomes_the_first_to_go<M>() {
+        let scene = Scene::<M>::new();
+        let other = scene.host.allocate(scene.space, 1);
+        scene.host.write(scene.space, other, 8);
+        for va in [scene.va, other] {
+            scene.host.page_out(scene.space, va);
+        }
+        assert_eq!((scene.read(), scene.host.read(scene.space, other)), (7, 8));
+        scene.host.trim(scene.space, other);
+        scene.trim();
+        let frames = [scene.host.frame_of(scene.space, other), scene.frame()];
+        assert_eq!(scene.host.list(PageLocation::Standby), frames);
+        let available = scene.host.manager.memory_figures().available;
+        for _ in 0..2 {
+            scene.reset();
+            assert_eq!(scene.host.list(PageLocation::Standby), [frames[1], frames[0]]);
+            assert_eq!(scene.host.manager.memory_figures().available, available);
+            scene.host.audit_at_rest();
+        }
+        scene.press();
+        assert!(scene.is_untouched());
+        scene.host.audit_at_rest();
+    }
+
     fn a_page_in_a_paging_file_is_lost_at_once<M>() {
         let scene = Scene::<M>::new();
         scene.host.page_out(scene.space, scene.va);
@@ -356,6 +380,30 @@ in_every_mode! {
         drop(promised);
         assert!(matches!(scene.host.step(&mut undo), Step::Done(_)));
         scene.is_kept(7);
+    }
+
+    fn an_undoing_waits_for_no_page_it_does_not_need<M>() {
+        let paths: [fn(&Scene<M>); 3] = [
+            Scene::trim,
+            |scene| {
+                scene.trim();
+                scene.host.write_modified();
+            },
+            |scene| {
+                scene.start_writing();
+                scene.reset();
+            },
+        ];
+        for path in paths {
+            let scene = Scene::<M>::new();
+            path(&scene);
+            let all = scene.host.manager.memory_figures().available;
+            let promised = scene.host.manager.try_reserve_pages(all).expect("nobody wants any");
+            let mut undo = Reset::undoing(scene.space, scene.va, Pages::new(1).to_bytes());
+            assert!(matches!(scene.host.step(&mut undo), Step::Done(_)));
+            drop(promised);
+            scene.is_kept(7);
+        }
     }
 
     fn a_reset_page_can_be_deleted_wherever_it_is<M>() {

@@ -9,13 +9,17 @@ use crate::section::{
     ViewRequest,
 };
 use crate::vad::ProtectionChange;
-use crate::virtual_memory::Placement;
+use crate::virtual_memory::{LockMemory, Locks, MemoryState, Placement};
 use crate::{AddressSpaceId, Engine, FaultKind, NtStatus};
 
 impl<M: PagingMode> Host<M> {
     fn section(&self, pages: u64) -> SectionId {
+        self.section_of(SectionKind::Committed, pages)
+    }
+
+    fn section_of(&self, kind: SectionKind, pages: u64) -> SectionId {
         let request = SectionRequest {
-            kind: SectionKind::Committed,
+            kind,
             size: pages * PAGE_SIZE,
             protection: Protection::EXECUTE_READWRITE,
             attributes: 0x800_0000,
@@ -24,7 +28,7 @@ impl<M: PagingMode> Host<M> {
         self.run(CreateSection::new(request)).expect("there is room for a section")
     }
 
-    fn view_of(&self, space: AddressSpaceId, section: SectionId, protection: Protection) -> Va {
+    pub(super) fn view_of(&self, space: AddressSpaceId, section: SectionId, protection: Protection) -> Va {
         let request = ViewRequest {
             section,
             placement: Placement::Lowest,
@@ -193,5 +197,88 @@ in_every_mode! {
         host.audit_at_rest();
         let left = host.manager.frame_views().filter(|view| view.usage == FrameUse::Prototypes);
         assert_eq!(left.count(), 0);
+    }
+
+    fn pages_of_a_reserved_section_are_committed_for_all<M>() {
+        let host = Host::<M>::new(160);
+        let (one, two) = (host.space(), host.space());
+        let section = host.section_of(SectionKind::Reserved, 5000);
+        let at_one = host.view_of(one, section, Protection::READWRITE);
+        let at_two = host.view_of(two, section, Protection::READONLY);
+        let committed = host.manager.section_commit();
+        assert_eq!(host.fault(one, at_one, AccessKind::Write), Err(NtStatus::ACCESS_VIOLATION));
+        let whole = host.query(two, at_two);
+        assert_eq!((whole.state, whole.size.get()), (MemoryState::Reserved, 5000 * PAGE_SIZE));
+        host.commit(one, page_at(at_one, 3), 2, Protection::READWRITE).expect("committed");
+        host.commit(two, page_at(at_two, 4), 1, Protection::READONLY).expect("it is already");
+        assert_eq!(host.manager.section_commit().get(), committed.get() + 2);
+        host.write(one, page_at(at_one, 4), 6);
+        assert_eq!(host.read(two, page_at(at_two, 4)), 6);
+        let region = host.query(two, page_at(at_two, 3));
+        assert_eq!(region.protection, Some(Protection::READONLY));
+        assert_eq!(region.size.get(), 2 * PAGE_SIZE);
+        let rest = host.query(two, page_at(at_two, 5));
+        assert_eq!((rest.state, rest.size.get()), (MemoryState::Reserved, 4995 * PAGE_SIZE));
+        assert_eq!(
+            host.protect(two, page_at(at_two, 2), 2, Protection::NO_ACCESS).err(),
+            Some(NtStatus::NOT_COMMITTED)
+        );
+        host.audit_at_rest();
+        host.delete(one);
+        host.delete(two);
+        host.manager.close_section(section).expect("it exists");
+        host.settle();
+        host.audit_at_rest();
+        assert_eq!(host.manager.section_commit(), committed);
+    }
+
+    fn protection_belongs_to_the_view<M>() {
+        let host = Host::<M>::new(160);
+        let (one, two) = (host.space(), host.space());
+        let section = host.section(4);
+        let at_one = host.view_of(one, section, Protection::READWRITE);
+        let at_two = host.view_of(two, section, Protection::WRITECOPY);
+        for page in 0..4 {
+            host.write(one, page_at(at_one, page), 20 + page);
+            assert_eq!(host.read(two, page_at(at_two, page)), 20 + page);
+        }
+        let read_only = host.protect(one, page_at(at_one, 1), 1, Protection::READONLY);
+        assert_eq!(read_only.expect("less").old, Protection::READWRITE);
+        let fault = host.fault(one, page_at(at_one, 1), AccessKind::Write);
+        assert_eq!(fault, Err(NtStatus::ACCESS_VIOLATION));
+        assert_eq!(host.query(one, at_one).size.get(), PAGE_SIZE);
+        let hidden = host.protect(one, page_at(at_one, 2), 1, Protection::NO_ACCESS);
+        assert_eq!(hidden.expect("less").old, Protection::READWRITE);
+        host.audit_at_rest();
+        assert_eq!(host.read(two, page_at(at_two, 2)), 22, "the other view is as it was");
+        host.protect(one, page_at(at_one, 2), 1, Protection::READWRITE).expect("as mapped");
+        assert_eq!(host.read(one, page_at(at_one, 2)), 22);
+        let more = host.protect(two, at_two, 1, Protection::READWRITE);
+        assert_eq!(more.err(), Some(NtStatus::SECTION_PROTECTION));
+        host.write(two, page_at(at_two, 3), 9);
+        let copy = host.query(two, page_at(at_two, 3));
+        assert_eq!(copy.protection, Some(Protection::READWRITE), "it is not copied again");
+        let old = host.protect(two, page_at(at_two, 3), 1, Protection::WRITECOPY).expect("same");
+        assert_eq!(old.old, Protection::READWRITE);
+        assert_eq!(host.read(two, page_at(at_two, 3)), 9);
+        assert_eq!(host.read(one, page_at(at_one, 3)), 23);
+        host.page_out(two, page_at(at_two, 3));
+        assert_eq!(host.read(two, page_at(at_two, 3)), 9);
+        host.audit_at_rest();
+    }
+
+    fn locked_page_is_copied_in_place<M>() {
+        let host = Host::<M>::new(160);
+        let space = host.space();
+        let section = host.section(1);
+        let va = host.view_of(space, section, Protection::WRITECOPY);
+        let lock = LockMemory::new(space, va, Bytes::new(1), Locks::WorkingSet);
+        host.run(lock).expect("one page");
+        host.write(space, va, 5);
+        assert_eq!(host.read(space, va), 5);
+        let index = host.index_of(space, va);
+        let view = host.manager.space_view(space).expect("it lives");
+        assert!(view.entry(index).is_locked() && view.entry(index).is_direct());
+        host.audit_at_rest();
     }
 }

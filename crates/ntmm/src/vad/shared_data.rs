@@ -12,6 +12,7 @@ use ntmm_pte::{Pages, PagingMode, Vpn};
 
 use super::tree::GapRequest;
 use crate::platform::Platform;
+use crate::status::NtStatus;
 use crate::virtual_memory::Direction;
 use crate::working_set::WorkingSetGuard;
 
@@ -21,11 +22,15 @@ pub(crate) fn among_descriptors<M: PagingMode>() -> Option<Vpn> {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
-    /// Whether nothing is allocated from `start` to `end`, both included.
-    pub(crate) fn is_vacant(&self, start: Vpn, end: Vpn) -> bool {
+    /// The range from `start` to `end`, both included.
+    ///
+    /// # Errors
+    /// [`NtStatus::CONFLICTING_ADDRESSES`] when something is allocated there.
+    pub(crate) fn vacant(&self, start: Vpn, end: Vpn) -> Result<(Vpn, Vpn), NtStatus> {
         let shared = among_descriptors::<P::Paging>();
-        !shared.is_some_and(|page| start <= page && page <= end)
-            && self.vads().first_overlap(&self.manager().nodes(), start, end).is_none()
+        let taken = shared.is_some_and(|page| start <= page && page <= end)
+            || self.vads().first_overlap(&self.manager().nodes(), start, end).is_some();
+        if taken { Err(NtStatus::CONFLICTING_ADDRESSES) } else { Ok((start, end)) }
     }
 
     /// The first page behind the free pages from `page` on, which is free.

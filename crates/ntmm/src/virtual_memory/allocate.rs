@@ -5,7 +5,7 @@ use ntmm_pte::{
     ALLOCATION_GRANULARITY, Bytes, PAGE_SIZE, Pages, PagingMode, Protection, PteWord, Va, Vpn,
 };
 
-use super::protect::change_protection;
+use super::protect::{change_protection, longest_run_in};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
@@ -227,6 +227,9 @@ impl Allocate {
         let inside = |vad: &Vad| vad.end >= end;
         let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
         self.check_commit(&vad)?;
+        if vad.attributes.view.is_some_and(|view| set.manager().shows_file(view.area)) {
+            return Err(NtStatus::ALREADY_COMMITTED.into());
+        }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         let walk = RangeWalk::new(start, end);
         self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
@@ -237,7 +240,8 @@ impl Allocate {
     fn check_commit(&self, vad: &Vad) -> Result<(), NtStatus> {
         match vad.attributes.kind {
             VadKind::Private | VadKind::WriteWatch => {}
-            VadKind::ImageView | VadKind::View => return Err(NtStatus::ALREADY_COMMITTED),
+            VadKind::View => return Ok(()),
+            VadKind::ImageView => return Err(NtStatus::ALREADY_COMMITTED),
             VadKind::PhysicalMapping
             | VadKind::AddressWindow
             | VadKind::LargePages
@@ -312,8 +316,6 @@ impl Allocate {
     }
 
     fn reserve<P: Platform>(&self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Pause> {
-        let manager = set.manager();
-        let mut tree = set.vads();
         self.check_private_protection()?;
         let pages = self.size.to_pages_rounded_up();
         let window = match self.placement {
@@ -330,10 +332,7 @@ impl Allocate {
                 let unit = ALLOCATION_GRANULARITY;
                 let (start, end) =
                     Self::explicit_range::<P::Paging>(base, self.size, unit, lowest)?;
-                if !set.is_vacant(start, end) {
-                    return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-                }
-                (start, end)
+                set.vacant(start, end)?
             }
             Placement::Lowest | Placement::Highest | Placement::Within(_) => {
                 let start = window.find(set, pages)?;
@@ -342,35 +341,22 @@ impl Allocate {
         };
         let pages = Pages::new(end.get() - start.get() + 1);
         let committed = self.committed(pages);
-        let (before, after) = set.vad_neighbours(start, end);
-        let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charge = manager.charge_commitment(committed.saturating_add(tables))?;
+        let charge = set.charge_allocation((start, end), committed)?;
         if self.usage == MemoryUse::WriteWatch
             && let Err(pause) = set.begin_watch(start, end)
         {
             set.end_watch(start, end);
             return Err(pause);
         }
-        let nodes = match set.stock_nodes(start) {
-            Ok(nodes) => nodes,
-            Err(pause) => {
-                set.end_watch(start, end);
-                return Err(pause);
-            }
-        };
         let placeholder = match self.usage {
             MemoryUse::Placeholder => Placeholder::Empty,
             _ => Placeholder::Never,
         };
         let vad = Vad { start, end, attributes: self.attributes(committed, placeholder) };
-        let inserted = tree.insert(&nodes, vad);
-        set.set_vads(&tree, nodes);
-        if inserted.is_err() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
+        if let Err(pause) = set.insert_allocation(vad, charge) {
+            set.end_watch(start, end);
+            return Err(pause);
         }
-        set.add_commit(charge.keep());
-        let header = set.header();
-        header.set_virtual_size(header.virtual_size() + pages.to_bytes().get());
         Ok(Region::of_pages::<P::Paging>(start, end))
     }
 }
@@ -391,25 +377,58 @@ impl CountCommitment {
     }
 }
 
-impl<P: Platform> Visitor<P> for CountCommitment {
-    fn visit(
-        &mut self,
-        _set: &mut WorkingSetGuard<'_, '_, P>,
-        _batch: &mut FlushBatch<'_, P>,
-        visited: Visited,
-    ) -> Result<(), Blocked> {
-        let (pages, committed) = match visited {
-            Visited::Entry { word, .. } => (1, is_committed::<P>(&self.vad, word)),
-            Visited::Nothing { first, last } => {
-                (last.get() - first.get() + 1, is_committed::<P>(&self.vad, 0))
-            }
-        };
+impl CountCommitment {
+    const fn count(&mut self, pages: u64, committed: bool) {
         if committed {
             self.committed += pages;
         } else {
             self.uncommitted += pages;
         }
+    }
+
+    /// Counts pages without entries, all of them or, when that has to be tried again, none.
+    fn count_untouched<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        (first, last): (Vpn, Vpn),
+    ) -> Result<(), Blocked> {
+        let before = (self.committed, self.uncommitted);
+        let mut next = Some(first);
+        while let Some(page) = next {
+            let run = match set.committed_run(&self.vad, page, last) {
+                Ok(run) => run,
+                Err(blocked) => {
+                    (self.committed, self.uncommitted) = before;
+                    return Err(blocked);
+                }
+            };
+            let pages = run.last.get() - page.get() + 1;
+            self.count(pages, run.commitment == Commitment::Committed);
+            next = run.last.checked_add(Pages::ONE).filter(|&page| page <= last);
+        }
         Ok(())
+    }
+}
+
+impl<P: Platform> Visitor<P> for CountCommitment {
+    fn visit(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        _batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        match visited {
+            Visited::Entry { word, .. } if word != 0 => {
+                self.count(1, is_committed::<P>(&self.vad, word));
+                Ok(())
+            }
+            Visited::Entry { page, .. } => self.count_untouched(set, (page, page)),
+            Visited::Nothing { first, last } => self.count_untouched(set, (first, last)),
+        }
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 }
 
@@ -433,6 +452,26 @@ struct Commit {
     newly: u64,
 }
 
+impl Commit {
+    /// Commits pages of a view in its section; those with entries get the protection here.
+    fn commit_in_view<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        let (first, last) = match visited {
+            Visited::Entry { page, .. } => (page, page),
+            Visited::Nothing { first, last } => (first, last),
+        };
+        for page in (first.get()..=last.get()).map(Vpn::new) {
+            set.commit_in_section(&self.vad, page, &mut self.charged)?;
+        }
+        let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
+        change_protection(set, batch, &self.vad, (entry, word), page, self.protection)
+    }
+}
+
 impl<P: Platform> Visitor<P> for Commit {
     fn visit(
         &mut self,
@@ -440,6 +479,9 @@ impl<P: Platform> Visitor<P> for Commit {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
+        if self.vad.attributes.view.is_some() {
+            return self.commit_in_view(set, batch, visited);
+        }
         let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
         if is_committed::<P>(&self.vad, word) {
             let protection = self.protection;
@@ -449,6 +491,10 @@ impl<P: Platform> Visitor<P> for Commit {
         self.charged = self.charged.saturating_sub(1);
         self.newly += 1;
         Ok(())
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 
     fn end_stretch(&mut self, set: &mut WorkingSetGuard<'_, '_, P>, _next: Option<Vpn>) {
@@ -510,8 +556,9 @@ impl<P: Platform> Stages<P> for Allocate {
         let protection = self.protection;
         let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
         // Pages without an entry are committed with the protection of the descriptor.
-        let as_described = vad.attributes.commitment == Commitment::Committed
-            && vad.attributes.protection == protection;
+        let described = vad.attributes.commitment == Commitment::Committed
+            || vad.attributes.view.is_some();
+        let as_described = described && vad.attributes.protection == protection;
         let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
         let outcome = set.walk_stretch(pending, walk, missing, &mut commit);
         *charged = commit.charged;

@@ -207,7 +207,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
 
 impl<P: Platform> Manager<P> {
     /// Gives up the frame of a page that nothing names any more and nobody maps.
-    fn end_page(&self, frame: &mut FrameGuard<'_, '_, P>) {
+    pub(crate) fn end_page(&self, frame: &mut FrameGuard<'_, '_, P>) {
         match frame.location() {
             PageLocation::Standby => self.free_standby(frame),
             PageLocation::Modified | PageLocation::ModifiedNoWrite => {

@@ -9,6 +9,7 @@ use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 use super::allocate::{CountCommitment, Region, is_committed};
 use super::delete::Remains;
 use super::large_pages::ReleaseLargePages;
+use super::physical_pages::Leftovers;
 use super::protect::page_range;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
@@ -59,9 +60,18 @@ enum Stage {
         vad: Vad,
         start: Vpn,
         end: Vpn,
+        leftovers: Leftovers,
     },
     /// Large pages, all of which go.
     FreeingLarge(ReleaseLargePages, Region),
+}
+
+impl Stage {
+    /// Freeing the pages of `vad` from `start` to `end`.
+    const fn freeing(vad: Vad, start: Vpn, end: Vpn) -> Self {
+        let (walk, leftovers) = (RangeWalk::new(start, end), Leftovers::Unknown);
+        Self::Freeing { walk, vad, start, end, leftovers }
+    }
 }
 
 impl Free {
@@ -86,7 +96,7 @@ impl Free {
                 let walk = RangeWalk::new(vad.start, front_end);
                 Stage::Splitting { walk, vad, start, end, front: 0 }
             }
-            _ => Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end },
+            _ => Stage::freeing(vad, start, end),
         };
         Ok(())
     }
@@ -156,10 +166,6 @@ impl<P: Platform> Visitor<P> for Release {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        if self.vad.attributes.kind == VadKind::AddressWindow && set.windows_are_stale() {
-            // What was mapped here and is not any more may still be reached through it.
-            batch.push_space();
-        }
         self.uncharged += match visited {
             Visited::Entry { entry, word, page } => {
                 set.clear_prototypes(word, page)?;
@@ -366,18 +372,24 @@ impl<P: Platform> Stages<P> for Free {
             *front += count.committed;
             outcome?;
             let vad = set.split_vad(vad, *start, Pages::new(*front))?;
-            let (start, end) = (*start, *end);
-            self.stage = Stage::Freeing { walk: RangeWalk::new(start, end), vad, start, end };
+            self.stage = Stage::freeing(vad, *start, *end);
         }
-        let Stage::Freeing { walk, vad, start, end } = &mut self.stage else {
+        let Stage::Freeing { walk, vad, start, end, leftovers } = &mut self.stage else {
             return Err(NtStatus::INVALID_PARAMETER.into());
         };
         match self.kind {
             FreeType::Release => {
+                let is_window = vad.attributes.kind == VadKind::AddressWindow;
+                if is_window {
+                    leftovers.flush(set, pending)?;
+                }
                 let mut release = Release::new(*vad, *end);
                 let outcome = set.walk_stretch(pending, walk, MissingTables::Skip, &mut release);
                 *vad = release.vad();
                 outcome?;
+                if is_window {
+                    set.set_windows_flushed();
+                }
             }
             FreeType::Decommit => {
                 let mut decommit = Decommit::new(*vad);

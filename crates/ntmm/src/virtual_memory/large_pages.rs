@@ -13,7 +13,7 @@
 //! | Form | Means |
 //! |---|---|
 //! | zero | nothing |
-//! | unmapped | among the frames of the run it names, those whose container it is are kept for it; no processor reaches them |
+//! | unmapped | among the frames of the run it names, those in use as `LargePage` whose container it is are kept for it; no processor reaches them |
 //! | valid | all frames of the run are the page's |
 //!
 //! The unmapped form is that of a page in transition, and like it keeps its table in memory. So

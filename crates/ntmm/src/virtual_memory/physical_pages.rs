@@ -21,10 +21,10 @@
 //! tables go with the window.
 //!
 //! Translations are flushed once for a whole call. A call that is given up before that leaves a mark
-//! with the space, as does a window that is released: some processor may reach pages where they no
-//! longer are. The next call that maps or unmaps pages then flushes the whole space before it is
-//! done, so that what is written through a new mapping goes to the new page. A page that is given
-//! back always waits for a flush of the whole space before its frame is used again.
+//! with the space, be it one that maps pages or one that takes a window away: some processor may
+//! reach pages where they no longer are. The next such call then flushes the whole space before it
+//! is done, so that what is written through a new mapping goes to the new page. A page that is
+//! given back always waits for a flush of the whole space before its frame is used again.
 //!
 //! The pages are charged to the machine and not to the process's commitment.
 
@@ -38,6 +38,7 @@ pub use map::MapPhysicalPages;
 
 use ntmm_pte::{Dirtiness, Level, Pages, PagingMode, Pfn, Protection, PteWord, Slot, Va};
 
+use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::frames::entry::{FrameFlags, Links, NO_FRAME, NOWHERE};
 use crate::frames::guard::FrameGuard;
@@ -46,6 +47,7 @@ use crate::manager::Manager;
 use crate::platform::Platform;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
+use crate::virtual_memory::range::Pending;
 use crate::working_set::WorkingSetGuard;
 use crate::working_set::header::Header;
 
@@ -262,6 +264,37 @@ pub(crate) enum Rest {
     None,
     /// Some pages.
     Some,
+}
+
+/// How far a call that takes a window away is with what calls before it have taken out of windows:
+/// no processor may reach it through addresses that somebody else gets next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftovers {
+    /// The call has not looked yet.
+    Unknown,
+    /// There are none, or their flush has been started.
+    Flushed,
+}
+
+impl Leftovers {
+    /// Flushes the whole space if it is marked, and says what to wait for. Called by the owner of
+    /// address creation, or in the call's first hold, before the call takes out anything itself.
+    /// When all that it takes out is flushed too, the call takes the mark away.
+    pub(super) fn flush<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        pending: &mut Pending,
+    ) -> Result<(), Blocked> {
+        if core::mem::replace(self, Self::Flushed) == Self::Flushed || !set.windows_are_stale() {
+            return Ok(());
+        }
+        let mut batch = FlushBatch::new(set.manager(), set.space());
+        batch.push_space();
+        match batch.finish(set.token()) {
+            Some(ticket) => Err(pending.await_flush(ticket).into()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl<P: Platform> Manager<P> {

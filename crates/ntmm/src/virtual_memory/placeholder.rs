@@ -11,6 +11,7 @@ use ntmm_pte::{Bytes, Pages, PagingMode, Protection, Va, Vpn};
 use super::allocate::Region;
 use super::delete::Remains;
 use super::free::Decommit;
+use super::physical_pages::Leftovers;
 use super::protect::page_range;
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
@@ -63,6 +64,7 @@ enum Stage {
     Clearing {
         walk: RangeWalk,
         vad: Vad,
+        leftovers: Leftovers,
     },
     /// Looking whether the range up to here consists of whole placeholders.
     Verifying {
@@ -247,10 +249,17 @@ impl<P: Platform> Stages<P> for ChangePlaceholder {
             let nodes = set.manager().nodes();
             set.vads().update(&nodes, vad.start, |old| old.commitment = Commitment::Reserved);
             let (walk, vad) = (RangeWalk::new(start, end), *vad);
-            self.stage = Stage::Clearing { walk, vad };
+            self.stage = Stage::Clearing { walk, vad, leftovers: Leftovers::Unknown };
         }
-        if let Stage::Clearing { walk, vad } = &mut self.stage {
+        if let Stage::Clearing { walk, vad, leftovers } = &mut self.stage {
+            let is_window = vad.attributes.kind == VadKind::AddressWindow;
+            if is_window {
+                leftovers.flush(set, pending)?;
+            }
             set.walk_stretch(pending, walk, MissingTables::Skip, &mut Clear)?;
+            if is_window {
+                set.set_windows_flushed();
+            }
             let nodes = set.manager().nodes();
             set.vads().update(&nodes, vad.start, |old| {
                 old.kind = VadKind::Private;

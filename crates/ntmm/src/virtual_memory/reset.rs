@@ -28,7 +28,6 @@ use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
-use crate::frames::contents::Wanted;
 use crate::frames::entry::FrameFlags;
 use crate::frames::lists::Position;
 use crate::frames::{FrameGuard, PageLocation};
@@ -117,7 +116,7 @@ impl<P: Platform> Visitor<P> for Forget {
             Residence::Nowhere => return Ok(()),
         };
         if kept == Kept::No {
-            let protection = page_protection(set, &self.vad, word);
+            let protection = page_protection(set, &self.vad, page, word);
             set.delete_page(batch, (entry, word), va, Remains::Untouched(protection))?;
         }
         Ok(())
@@ -197,7 +196,8 @@ fn forget_trimmed<P: Platform>(
             frame.entry().set_u1_and_share(0, 0);
             manager.make_standby(&mut frame);
         }
-        PageLocation::Standby => {}
+        // Like any other page that is reset, it is the first to go.
+        PageLocation::Standby => manager.put_first_on_standby(&mut frame),
         // A processor may still reach it until the flush is acknowledged that took it out.
         _ => batch.push_page(va),
     }
@@ -270,11 +270,11 @@ fn keep_trimmed<P: Platform>(
     word: u64,
 ) -> Result<(), Blocked> {
     let manager = set.manager();
-    // It may have to leave the list of standby pages.
-    let mut reservation = manager.reserve_pages(1)?;
     let Some(mut frame) = lock_trimmed(set, entry, word)? else { return Ok(()) };
+    let leaves_standby = frame.has(FrameFlags::RESET) && frame.location() == PageLocation::Standby;
+    let reservation = if leaves_standby { Some(manager.reserve_pages(1)?) } else { None };
     let wanted = manager.want_contents(&mut frame);
-    if wanted == Wanted::Again && frame.location() == PageLocation::Standby {
+    if let Some(mut reservation) = reservation {
         manager.unlink_standby(&mut frame, &mut reservation);
         frame.entry().set_u1_and_share(0, 0);
         manager.insert_on_list(&mut frame, PageLocation::Modified, Position::Tail);

@@ -5,7 +5,7 @@
 //! forgotten the translation. A page-table page goes the same way, found through the self-map,
 //! provided nothing in it is valid or in transition.
 
-use ntmm_pte::{Level, PagingMode, Pfn, PteWord, UsedEntries, Va};
+use ntmm_pte::{Level, PagingMode, Pfn, Protection, PteWord, UsedEntries, Va, Vpn};
 
 use super::guard::WorkingSetGuard;
 use crate::events::Event;
@@ -26,6 +26,16 @@ pub(crate) enum Eviction {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// The protection in this space of a page of a section that is mapped here; `hint` is the u1
+    /// of its frame.
+    pub(crate) fn protection_of_shared(&self, page: Vpn, hint: u32) -> Protection {
+        let va = P::Paging::va_of_vpn(page);
+        match self.locate(va, hint) {
+            Some(index) => self.entry(index).protection(),
+            None => self.manager().corrupt_entry(va),
+        }
+    }
+
     /// Where the entry of the valid page at `va` lies.
     pub(crate) fn entry_of_valid(&self, va: Va) -> EntryRef {
         match self.manager().walk(self.root(), va, Level::Table) {
@@ -134,10 +144,7 @@ impl<P: Platform> Manager<P> {
         if new == 0 {
             table.set_used_entries(table.used_entries().saturating_sub(1));
         }
-        if P::Paging::is_dirty(held) {
-            frame.insert(FrameFlags::MODIFIED);
-            self.release_copy(frame);
-        }
+        self.capture_dirty_of_shared(frame, held);
         if frame.entry().share() > 1 {
             frame.entry().drop_share();
             frame.add_reference();
@@ -150,6 +157,14 @@ impl<P: Platform> Manager<P> {
         frame.entry().drop_share_and_u1();
         frame.set_location(PageLocation::Transition);
         held
+    }
+
+    /// Merges the dirty bit of an entry that maps a page of a section into its frame.
+    pub(crate) fn capture_dirty_of_shared(&self, frame: &mut FrameGuard<'_, '_, P>, held: u64) {
+        if P::Paging::is_dirty(held) {
+            frame.insert(FrameFlags::MODIFIED);
+            self.release_copy(frame);
+        }
     }
 
     /// The frame mapped at `va`, which is valid.

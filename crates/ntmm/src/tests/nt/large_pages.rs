@@ -9,7 +9,7 @@ use super::{Program, SUCCESS};
 use crate::frames::{FrameUse, PageLocation};
 use crate::memory::remove::{RemoveMemory, RemoveMemoryError};
 use crate::nt::{Caller, Privileges, Profile};
-use crate::tests::host::{EAGER, Host};
+use crate::tests::host::{EAGER, Host, table_of};
 use crate::tests::machine::Machine;
 use crate::tests::machine::range;
 use crate::vad::SecuredAccess;
@@ -209,7 +209,9 @@ in_every_mode! {
         let highest = M::HIGHEST_VAD_ADDRESS.get();
         let space = (highest + 1) / length * length;
         assert_eq!(status(&program, 0, space, both, 4), 0xC000_0017, "no hole");
-        assert_eq!(status(&program, length, space - length, both, 4), NO_RESOURCES);
+        // Above the page of shared data, where there is something above it.
+        let low = if M::ADDRESS_BITS == 32 { length } else { 1 << 31 };
+        assert_eq!(status(&program, low, space - low, both, 4), NO_RESOURCES);
         assert_eq!(status(&program, 0, 64 * length, both, 4), NO_RESOURCES);
         assert_eq!(program.digest(), before);
         // A page in the middle of the range is taken.
@@ -456,17 +458,72 @@ in_every_mode! {
         }
     }
 
+    fn calls_return_with_each_large_page<M>() {
+        let program = locker::<M>();
+        let (host, before) = (&program.host, program.digest());
+        let waits_for_nothing = |step| match step {
+            Step::Wait(wait) => !host.manager.still_pending(wait.key, wait.epoch),
+            _ => false,
+        };
+        let mut call = anywhere::<M>(program.space, 2);
+        assert!(waits_for_nothing(host.step(&mut call)));
+        assert_eq!(program.kept(), M::ENTRIES);
+        host.audit();
+        host.abandon(call);
+        assert_eq!(program.digest(), before);
+        host.audit_at_rest();
+        let mut call = anywhere::<M>(program.space, 2);
+        assert!(waits_for_nothing(host.step(&mut call)));
+        let Step::Done(region) = host.step(&mut call) else { panic!("both pages are there") };
+        assert!(program.is_mapped(region.base.get()));
+        let mut free = Free::new(program.space, region.base, Bytes::new(0), FreeType::Release);
+        assert!(waits_for_nothing(host.step(&mut free)));
+        assert!(program.kept() > 0 && program.kept() <= M::ENTRIES);
+        host.audit();
+        assert!(matches!(host.step(&mut free), Step::Done(_)));
+        assert_eq!(program.digest(), before);
+        host.audit_at_rest();
+    }
+
+    fn a_release_done_anew_leaves_alone_what_others_have_taken<M>() {
+        let program = locker::<M>();
+        let host = &program.host;
+        // What it needs besides frames of a run is there.
+        let other = host.space();
+        host.allocate(other, 1);
+        let base = program.large_pages(2);
+        let first = M::valid_pfn(program.directory_word(base).expect("a directory"));
+        let mut free = Free::new(program.space, Va::new(base), Bytes::new(0), FreeType::Release);
+        assert!(matches!(host.step(&mut free), Step::Wait(_)));
+        host.abandon(free);
+        // The entry still names the run, and its frames the entry.
+        assert_eq!(host.view(first).usage, FrameUse::None);
+        let region = host.run(anywhere::<M>(other, 1)).expect("allocated");
+        let entry = host.entry_at(other, region.base, Level::Directory).expect("a directory");
+        assert_eq!(M::valid_pfn(host.manager.raw_entry(entry)), first);
+        host.audit();
+        assert_eq!(program.free(base, 0, RELEASE).0, SUCCESS);
+        assert_eq!(program.kept(), M::ENTRIES);
+        host.audit_at_rest();
+        host.delete(other);
+        assert_eq!(program.kept(), 0);
+        host.audit_at_rest();
+    }
+
     fn allocation_that_is_given_up_keeps_no_frames<M>() {
         let program = locker::<M>();
         let host = &program.host;
         let before = program.digest();
-        for fails in 0.. {
+        for (steps, fails) in [1, 2].into_iter().flat_map(|steps| (0..40).map(move |fails| (steps, fails))) {
             // Waits, if it has anything to wait for, are never satisfied.
             host.machine().hold_flushes.set(true);
             host.machine().fail_after.set(Some(fails));
             let mut call = anywhere::<M>(program.space, 2);
-            let step = host.step(&mut call);
-            let failed = host.machine().fail_after.take().is_none();
+            let mut step = host.step(&mut call);
+            if steps > 1 && matches!(step, Step::Wait(_)) {
+                step = host.step(&mut call);
+            }
+            host.machine().fail_after.set(None);
             match step {
                 Step::Wait(_) => host.abandon(call),
                 Step::Raise(_) => {}
@@ -482,10 +539,49 @@ in_every_mode! {
             host.settle();
             host.audit_at_rest();
             assert_eq!(program.digest(), before);
-            if !failed {
-                break;
-            }
         }
+    }
+
+    fn a_table_that_cannot_be_read_undoes_all<M>() {
+        if M::SELF_MAP_LEVEL <= Level::Directory {
+            return; // Directories never leave memory.
+        }
+        let program = locker::<M>();
+        let (host, space) = (&program.host, program.space);
+        // The large pages are on both sides of an address where a directory begins that is in the
+        // paging file, with all that is below it.
+        let border = M::span(Level::Directory).get() * M::ENTRIES as u64;
+        let base = Va::new(border - large::<M>());
+        let small = host.reserve_at(space, Va::new(border + 4 * large::<M>()), 16).base;
+        host.commit(space, small, 1, Protection::READWRITE).expect("committed");
+        host.write(space, small, 7);
+        host.page_out(space, small);
+        for level in [Level::Table, Level::Directory] {
+            host.page_out(space, table_of::<M>(small, level));
+        }
+        host.settle();
+        let before = program.digest();
+        let size = Bytes::new(2 * large::<M>());
+        let mut call = AllocateLargePages::at(space, base, size, Protection::READWRITE);
+        while host.pending().is_empty() {
+            assert!(matches!(host.step(&mut call), Step::Wait(_)));
+        }
+        assert_eq!(program.kept(), M::ENTRIES, "the first page is there");
+        // Its tables cannot go while there is no record to flush them with.
+        let mut records = Vec::new();
+        records.extend(core::iter::from_fn(|| host.manager.try_begin_flush(space)));
+        host.complete_next_with(Err(NtStatus::IO_DEVICE_ERROR)).expect("a read");
+        assert!(matches!(host.step(&mut call), Step::Wait(_)));
+        drop(records);
+        assert_eq!(host.step(&mut call), Step::Raise(NtStatus::IN_PAGE_ERROR));
+        host.settle();
+        assert_eq!(program.digest(), before);
+        assert_eq!(program.query(base.get()).state, 0x1_0000, "nothing is allocated");
+        host.audit_at_rest();
+        assert_eq!(host.read(space, small), 7);
+        let call = AllocateLargePages::at(space, base, size, Protection::READWRITE);
+        host.run(call).expect("it can be read now");
+        host.audit_at_rest();
     }
 
     fn frames_are_in_use_for_who_takes_memory_away<M>() {

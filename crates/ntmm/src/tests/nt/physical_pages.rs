@@ -14,7 +14,10 @@ use crate::nt::{
     FreeUserPhysicalPages, MapAddresses, MapPagesParameters, MapUserPhysicalPages, Privileges,
     Process,
 };
-use crate::virtual_memory::{Free, FreeType, PageQuestions, QueryPages, Residency, ResidentPage};
+use crate::virtual_memory::{
+    ChangePlaceholder, Free, FreeType, PageQuestions, PlaceholderChange, QueryPages, Residency,
+    ResidentPage,
+};
 
 const WINDOW: u32 = 0x40_2000;
 const RELEASE: u32 = 0x8000;
@@ -461,6 +464,74 @@ in_every_mode! {
         host.run(free).expect("released");
         host.engine(crate::Engine::Retire);
         host.audit_at_rest();
+    }
+
+    fn a_window_that_becomes_a_placeholder_again_is_flushed_like_one_that_is_released<M>() {
+        let mut program = Program::<M>::modern();
+        program.caller.privileges = Privileges::LOCK_MEMORY;
+        let host = &program.host;
+        let (placeholder, window, length) = (0x4_2000, WINDOW | 0x4000, 0x1_0000);
+        let (_, range) = program.allocate_ex(0, length, placeholder, 1, &[]);
+        let base = range.expect("a placeholder").0;
+        let replaced = program.allocate_ex(base, length, window, 4, &[]);
+        assert_eq!(replaced, (SUCCESS, Some((base, length))));
+        let pages = program.physical_pages(1);
+        assert_eq!(program.map(base, &pages), SUCCESS);
+        host.machine().hold_flushes.set(true);
+        let (addresses, frames) = (MapAddresses::From(base), Ok(None));
+        let parameters = MapPagesParameters { addresses, count: 1, frames };
+        let mut unmap = MapUserPhysicalPages::new(program.caller, program.space, parameters);
+        assert!(matches!(host.step(&mut unmap), crate::Step::Wait(_)));
+        host.abandon(unmap);
+        host.machine().flushes.borrow_mut().clear();
+        let (size, preserve) = (Bytes::new(length), PlaceholderChange::Preserve);
+        let mut call = ChangePlaceholder::new(program.space, Va::new(base), size, preserve);
+        assert!(matches!(host.step(&mut call), crate::Step::Wait(_)));
+        let first = host.machine().flushes.borrow().first().cloned().expect("a flush");
+        assert_eq!(first.pages, None, "nobody remembers which pages");
+        assert!(matches!(host.step(&mut call), crate::Step::Wait(_)), "not acknowledged");
+        host.machine().hold_flushes.set(false);
+        host.machine().acknowledge();
+        host.run(call).expect("a placeholder again");
+        host.engine(crate::Engine::Retire);
+        host.audit_at_rest();
+        let other = program.memory(0x4000, WINDOW, 4);
+        let before = program.flushes();
+        assert_eq!(program.map(other, &pages), SUCCESS);
+        assert_eq!(program.flushes(), before, "it has been seen to");
+    }
+
+    fn the_release_of_a_window_flushes_what_it_has_mapped<M>() {
+        for stale in [false, true] {
+            let program = locker::<M>();
+            let host = &program.host;
+            let base = program.memory(0x4000, WINDOW, 4);
+            let other = program.memory(0x4000, WINDOW, 4);
+            let pages = program.physical_pages(4);
+            assert_eq!(program.map(base, &pages), SUCCESS);
+            if stale {
+                host.machine().hold_flushes.set(true);
+                let (addresses, frames) = (MapAddresses::From(base), Ok(None));
+                let parameters = MapPagesParameters { addresses, count: 1, frames };
+                let mut unmap =
+                    MapUserPhysicalPages::new(program.caller, program.space, parameters);
+                assert!(matches!(host.step(&mut unmap), crate::Step::Wait(_)));
+                host.abandon(unmap);
+                host.machine().hold_flushes.set(false);
+            }
+            host.machine().flushes.borrow_mut().clear();
+            assert_eq!(program.free(base, 0, RELEASE).0, SUCCESS);
+            let flushes = host.machine().flushes.take();
+            let of_space = flushes.iter().filter(|flush| flush.pages.is_none()).count();
+            assert_eq!(of_space, usize::from(stale), "{flushes:?}");
+            let named: Vec<_> = flushes.into_iter().filter_map(|flush| flush.pages).flatten().collect();
+            for page in u64::from(stale)..4 {
+                assert!(named.contains(&Va::new(base + page * 0x1000)), "{named:?}");
+            }
+            assert_eq!(program.map(other, &pages), SUCCESS);
+            assert_eq!(program.flushes(), 0, "all of it has been waited for");
+            host.audit_at_rest();
+        }
     }
 
     fn a_refused_call_leaves_the_flush_to_the_next<M>() {

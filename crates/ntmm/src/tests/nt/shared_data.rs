@@ -4,7 +4,7 @@ use ntmm_pte::{AccessKind, PagingMode, Va};
 
 use super::{Program, SUCCESS};
 use crate::NtStatus;
-use crate::nt::{AddressRequirements, Information, Profile, RegionInformation};
+use crate::nt::{AddressRequirements, Information, Privileges, Profile, RegionInformation};
 
 const COMMIT: u32 = 0x1000;
 const RESERVE: u32 = 0x2000;
@@ -12,6 +12,7 @@ const DECOMMIT: u32 = 0x4000;
 const RELEASE: u32 = 0x8000;
 const RESET: u32 = 0x8_0000;
 const TOP_DOWN: u32 = 0x10_0000;
+const LARGE: u32 = 0x2000_0000;
 const FREE: u32 = 0x1_0000;
 
 const PAGE: u64 = 0x7FFE_0000;
@@ -39,6 +40,16 @@ in_every_mode! {
             assert_eq!(above, if is_wide::<M>() { expected } else { (on, None) });
             program.host.audit_at_rest();
         }
+    }
+
+    fn no_large_page_covers_the_page<M>() {
+        let mut program = Program::<M>::legacy();
+        program.caller.privileges = Privileges::LOCK_MEMORY;
+        let size = M::LARGE_PAGE.to_bytes().get();
+        let over = if is_wide::<M>() { 0xC000_0018 } else { 0xC000_00F2 };
+        let kind = RESERVE | COMMIT | LARGE;
+        assert_eq!(program.allocate(PAGE / size * size, 0, size, kind, 4), (over, None));
+        program.host.audit_at_rest();
     }
 
     fn no_chosen_place_covers_the_page<M>() {

@@ -32,7 +32,9 @@ use crate::working_set::WorkingSetGuard;
 /// * [`NtStatus::CONFLICTING_ADDRESSES`] when part of the range is allocated,
 ///   [`NtStatus::NO_MEMORY`] when there is no hole;
 /// * [`NtStatus::INSUFFICIENT_RESOURCES`] when there are not enough runs of available frames;
-/// * [`NtStatus::COMMITMENT_LIMIT`].
+/// * [`NtStatus::COMMITMENT_LIMIT`];
+/// * [`NtStatus::NO_MEMORY`] also when the working-set list has no room for the tables, and
+///   [`NtStatus::IN_PAGE_ERROR`] when one of them could not be read.
 #[derive(Debug)]
 #[must_use]
 pub struct AllocateLargePages {
@@ -60,6 +62,10 @@ enum Stage {
     Undoing(ReleaseLargePages, NtStatus),
     Finished,
 }
+
+/// What an entry names that keeps its tables while no run has been found for it: frames that it
+/// has none of.
+const NO_RUN: Pfn = Pfn::new(0);
 
 /// Collecting the frames of one large page after the other.
 #[derive(Debug)]
@@ -122,11 +128,7 @@ impl AllocateLargePages {
             }
         };
         let end = start.checked_add(pages.saturating_sub(Pages::ONE)).unwrap_or(start);
-        let taken = set.vads().first_overlap(&set.manager().nodes(), start, end);
-        if taken.is_some() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES);
-        }
-        Ok((start, end))
+        set.vacant(start, end)
     }
 
     /// Makes the descriptor.
@@ -141,10 +143,7 @@ impl AllocateLargePages {
         let spare = available.unreserved().saturating_sub(available.thresholds().plenty);
         let search = manager.first_frame().filter(|_| pages.get() <= u64::from(spare));
         let search = search.ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-        let (before, after) = set.vad_neighbours(start, end);
-        let tables = Manager::<P>::tables_of_range(start, end, before, after);
-        let charge = manager.charge_commitment(pages.saturating_add(tables))?;
-        let nodes = set.stock_nodes(start)?;
+        let charge = set.charge_allocation((start, end), pages)?;
         let attributes = VadAttributes {
             kind: VadKind::LargePages,
             protection: self.protection,
@@ -156,26 +155,20 @@ impl AllocateLargePages {
             view: None,
         };
         let vad = Vad { start, end, attributes };
-        let mut tree = set.vads();
-        let inserted = tree.insert(&nodes, vad);
-        set.set_vads(&tree, nodes);
-        if inserted.is_err() {
-            return Err(NtStatus::CONFLICTING_ADDRESSES.into());
-        }
-        set.add_commit(charge.keep());
-        let header = set.header();
-        header.set_virtual_size(header.virtual_size() + pages.to_bytes().get());
+        set.insert_allocation(vad, charge)?;
         Ok(Gathering { vad, page: start, search, run: Run::Wanted })
     }
 }
 
 impl Gathering {
-    /// Collects some frames; fine when all are there.
+    /// Collects some frames; fine when all are there. After each large page the call returns to
+    /// its caller, who may give it up.
     fn advance<P: Platform>(
         &mut self,
         set: &mut WorkingSetGuard<'_, '_, P>,
         call: &mut Call,
     ) -> Result<(), Blocked> {
+        let page = self.page;
         match self.run {
             Run::Wanted => self.find_run(set, call)?,
             Run::Taking { entry, first, taken } => self.take(set, entry, first, taken)?,
@@ -190,7 +183,13 @@ impl Gathering {
                 };
             }
         }
-        if self.page > self.vad.end { Ok(()) } else { Err(Blocked::Restart) }
+        if self.page > self.vad.end {
+            Ok(())
+        } else if self.page > page {
+            Err(set.wait_for_nothing().into())
+        } else {
+            Err(Blocked::Restart)
+        }
     }
 
     /// Looks for a run, and names it in the entry of the page.
@@ -206,7 +205,7 @@ impl Gathering {
         let mut word = manager.load_entry(entry);
         if word == 0 {
             // Its tables come first, lest they take a frame of the run that is found.
-            word = P::Paging::unmapped_large(self.search);
+            word = P::Paging::unmapped_large(NO_RUN);
             manager.store_software(entry, 0, word);
             manager.entry(entry.table).add_share(1);
         }
@@ -282,12 +281,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let manager = self.manager();
         let Some((entry, word)) = self.large_entry(va) else { manager.corrupt_entry(va) };
         let first = P::Paging::transition_pfn(word);
-        {
-            // By the rule for words that name a frame without mapping it.
-            let _frame = manager.lock_frame(self.token(), first);
-            let valid = P::Paging::valid_user_large(first, protection, Dirtiness::Dirty);
-            manager.store_software(entry, word, valid);
-        }
+        let valid = P::Paging::valid_user_large(first, protection, Dirtiness::Dirty);
+        manager.store_software(entry, word, valid);
         self.count_private(P::Paging::LARGE_PAGE, Pages::ZERO);
     }
 }
@@ -305,17 +300,17 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         }
         let large = P::Paging::LARGE_PAGE.to_bytes().get();
         let highest = P::Paging::HIGHEST_VAD_ADDRESS;
-        let base = match self.place {
-            Place::At(base) => base,
-            Place::Within(_) => Va::new(0),
+        let room = match self.place {
+            Place::Within(_) => highest.get() + 1,
+            Place::At(base)
+                if base.get() >= ALLOCATION_GRANULARITY
+                    && base <= highest
+                    && base.get().is_multiple_of(large) =>
+            {
+                highest.get() - base.get() + 1
+            }
+            Place::At(_) => return Err(NtStatus::INVALID_PARAMETER_2),
         };
-        if base > highest || !base.get().is_multiple_of(large) {
-            return Err(NtStatus::INVALID_PARAMETER_2);
-        }
-        if matches!(self.place, Place::At(_)) && base.get() < ALLOCATION_GRANULARITY {
-            return Err(NtStatus::INVALID_PARAMETER_2);
-        }
-        let room = highest.get() - base.get() + 1;
         let size = self.size.get();
         if size == 0 || size > room || !size.is_multiple_of(large) {
             return Err(NtStatus::INVALID_PARAMETER_4);
@@ -362,8 +357,14 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         Err(Blocked::Restart)
     }
 
-    /// The call is given up while it waits, which is never in the middle of mapping. All frames go
-    /// back at once. What else there is goes too, unless that would have to wait: then the range
+    fn refuse(&mut self, status: NtStatus) -> Result<(), NtStatus> {
+        let Stage::Gathering(Gathering { vad, .. }) = &self.stage else { return Err(status) };
+        self.stage = Stage::Undoing(ReleaseLargePages::unreached(*vad), status);
+        Ok(())
+    }
+
+    /// The call is given up between two steps, which is never in the middle of mapping. All frames
+    /// go back at once. What else there is goes too, unless that would have to wait: then the range
     /// stays allocated, with nothing in it, until somebody frees it.
     fn give_back(&mut self, manager: &Manager<P>) {
         let mut release = match core::mem::replace(&mut self.stage, Stage::Finished) {
@@ -374,9 +375,9 @@ impl<P: Platform> Stages<P> for AllocateLargePages {
         loop {
             let mut entry = manager.enter();
             let Some(mut set) = manager.lock_space(entry.token(), self.call.space) else { return };
-            match release.advance(&mut set, &mut self.call.pending) {
-                Err(Blocked::Restart) => {}
-                _ => return,
+            let outcome = release.advance(&mut set, &mut self.call.pending);
+            if !matches!(outcome, Err(Blocked::Restart)) && !release.is_freeing() {
+                return;
             }
         }
     }

@@ -11,8 +11,9 @@ use ntmm_pte::{Level, Pages, PagingMode, Pfn, PteWord, Va, Vpn};
 use super::STRETCH;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
-use crate::frames::FrameUse;
 use crate::frames::entry::FrameFlags;
+use crate::frames::{FrameGuard, FrameUse};
+use crate::manager::Manager;
 use crate::platform::{FlushScope, Platform};
 use crate::tables::EntryRef;
 use crate::vad::Vad;
@@ -58,13 +59,15 @@ impl ReleaseLargePages {
     ) -> Result<(), Blocked> {
         match self.stage {
             Stage::Unmapping(page) => self.unmap(set, pending, page),
-            Stage::Freeing(page, number) => {
-                self.free(set, page, number);
-                Err(Blocked::Restart)
-            }
+            Stage::Freeing(page, number) => Err(self.free(set, page, number)),
             Stage::Clearing(page) => self.clear(set, pending, page),
             Stage::Done => Ok(()),
         }
+    }
+
+    /// Whether frames are being freed. That needs nothing to be waited for.
+    pub(super) const fn is_freeing(&self) -> bool {
+        matches!(self.stage, Stage::Freeing(..))
     }
 
     /// The first page of the large page after that of `page`; none behind the last.
@@ -99,12 +102,15 @@ impl ReleaseLargePages {
         Err(Blocked::Restart)
     }
 
+    /// Frees some frames, and says how to go on: with each large page the call returns to its
+    /// caller, who may give it up.
     fn free<P: Platform>(
         &mut self,
         set: &mut WorkingSetGuard<'_, '_, P>,
-        mut page: Vpn,
+        first: Vpn,
         mut number: u32,
-    ) {
+    ) -> Blocked {
+        let mut page = first;
         let length = P::Paging::ENTRIES as u32;
         let mut left = STRETCH;
         while left > 0 {
@@ -128,12 +134,13 @@ impl ReleaseLargePages {
                     Some(next) => page = next,
                     None => {
                         self.stage = Stage::Clearing(self.vad.start);
-                        return;
+                        return Blocked::Restart;
                     }
                 }
             }
         }
         self.stage = Stage::Freeing(page, number);
+        if page > first { set.wait_for_nothing().into() } else { Blocked::Restart }
     }
 
     fn clear<P: Platform>(
@@ -143,10 +150,6 @@ impl ReleaseLargePages {
         mut page: Vpn,
     ) -> Result<(), Blocked> {
         let mut batch = FlushBatch::new(set.manager(), set.space());
-        // Where directories come and go, they go to the batch.
-        if Level::Directory < P::Paging::SELF_MAP_LEVEL {
-            batch.take_record()?;
-        }
         let mut left = STRETCH;
         while left > 0 && batch.room() >= BATCH_ROOM {
             set.clear_large(&mut batch, P::Paging::va_of_vpn(page))?;
@@ -188,33 +191,42 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if !manager.frame_exists(pfn) {
             return;
         }
-        let known = manager.entry(pfn);
-        let (table, slot) = known.container();
-        // Only the holder of this lock gives frames to the entry or takes them away.
-        let kept =
-            known.state().usage() == FrameUse::LargePage && entry == EntryRef { table, slot };
-        if kept {
-            self.free_large_frame(pfn);
+        // Under the lock, for a frame that was freed names its old container until it is taken
+        // again: its use and its container belong together only here.
+        let mut frame = manager.lock_frame(self.token(), pfn);
+        let (table, slot) = frame.entry().container();
+        if frame.state().usage() == FrameUse::LargePage && entry == (EntryRef { table, slot }) {
+            manager.free_large(&mut frame);
         }
     }
 
     /// Frees a frame of a large page that no processor can reach.
     pub(super) fn free_large_frame(&mut self, pfn: Pfn) {
         let manager = self.manager();
-        let mut frame = manager.lock_frame(self.token(), pfn);
-        frame.entry().set_u1_and_share(0, 0);
-        frame.entry().set_original(0);
-        frame.insert(FrameFlags::DELETED);
-        manager.drop_reference(&mut frame);
+        manager.free_large(&mut manager.lock_frame(self.token(), pfn));
     }
 
     /// Clears the unmapped entry of a large page without frames, and deletes the tables that are
-    /// empty then. The batch has a record if there may be any.
+    /// empty then. The batch gets a record before anything is changed, if there are any.
     fn clear_large(&mut self, batch: &mut FlushBatch<'_, P>, va: Va) -> Result<(), Blocked> {
         let manager = self.manager();
         let Some((entry, word)) = self.large_entry(va) else { return Ok(()) };
+        let table = manager.entry(entry.table);
+        if Level::Directory < P::Paging::SELF_MAP_LEVEL && table.used_entries() == 1 {
+            batch.take_record()?;
+        }
         manager.store_software(entry, word, 0);
-        manager.entry(entry.table).drop_share();
+        table.drop_share();
         self.delete_empty_tables(batch, va, (entry, Level::Directory))
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// Frees a frame of a large page that no processor can reach.
+    fn free_large(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        frame.entry().set_u1_and_share(0, 0);
+        frame.entry().set_original(0);
+        frame.insert(FrameFlags::DELETED);
+        self.drop_reference(frame);
     }
 }
