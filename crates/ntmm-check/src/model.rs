@@ -163,6 +163,11 @@ impl Model {
         self.lowest_limit = self.limit;
     }
 
+    /// Calls under way that map views.
+    pub(crate) fn views_under_way(&self) -> u32 {
+        0
+    }
+
     /// Pages that calls under way may have charged and not handed over.
     pub(crate) fn charges_under_way(&self) -> u64 {
         self.spaces.values().map(Space::charges_under_way).sum()

@@ -469,6 +469,7 @@ impl<M: Hardware> Runner<M> {
         };
         let circumstances = Circumstances {
             pending_commit: PendingCommit::AtMost(Pages::new(world.model.charges_under_way())),
+            pending_views: world.model.views_under_way(),
             address_creation: &spaces,
             read_slot: Some(&read_slot),
             untouched: Some(&|pfn| ram.slot(pfn).is_some_and(|slot| ram.is_untouched(slot))),

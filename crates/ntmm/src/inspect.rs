@@ -1,6 +1,8 @@
 //! Looking at a manager: everything an auditor, a debugger or a report wants to read, as plain
 //! values. Nothing here changes anything or takes a lock, so what is read while processors run
-//! is a picture of several moments.
+//! is a picture of several moments. Sections are in [`sections`].
+
+pub mod sections;
 
 use ntmm_pte::{Level, Pages, PagingFileNumber, PagingMode, Pfn, PteWord, Va};
 use ntmm_sync::frame::{WordIndex, word};

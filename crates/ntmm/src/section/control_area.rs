@@ -22,6 +22,14 @@ use crate::platform::{Engine, Platform};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ControlAreaId(pub(crate) u32);
 
+impl ControlAreaId {
+    /// Its number among all control areas.
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+}
+
 /// Names a section object. Kept too long it names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SectionId {

@@ -55,6 +55,11 @@ impl<const WORDS: usize> Records<WORDS> {
         self.frames.load(Ordering::Acquire) * Self::PER_FRAME
     }
 
+    /// The first of the free records.
+    pub(crate) fn first_free(&self) -> u32 {
+        self.first_free.load(Ordering::Acquire)
+    }
+
     fn directory(&self) -> Option<Pfn> {
         let frame = self.directory.load(Ordering::Acquire);
         (frame != NO_FRAME).then(|| Pfn::new(frame))
@@ -63,7 +68,7 @@ impl<const WORDS: usize> Records<WORDS> {
 
 impl<P: Platform> Manager<P> {
     /// The record `index` of a table, which exists.
-    pub(super) fn record<const WORDS: usize>(
+    pub(crate) fn record<const WORDS: usize>(
         &self,
         table: &Records<WORDS>,
         index: u32,
@@ -75,7 +80,7 @@ impl<P: Platform> Manager<P> {
     }
 
     /// Calls `visit` with each frame of a table, its directory included.
-    pub(super) fn for_each_record_frame<const WORDS: usize>(
+    pub(crate) fn for_each_record_frame<const WORDS: usize>(
         &self,
         table: &Records<WORDS>,
         mut visit: impl FnMut(Pfn),
