@@ -139,6 +139,7 @@ impl<M: Hardware> System for Windows<M> {
             self.close_handle(handle)
                 .map_err(|status| Refusal::Stopped(format!("a handle does not close: {status}")))?;
         }
+        self.purge_files()?;
         self.host.audit()?;
         self.host.audit_teardown()
     }

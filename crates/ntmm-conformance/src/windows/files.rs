@@ -221,6 +221,15 @@ impl<M: Hardware> Windows<M> {
         Ok(self.host.manager().platform().set_file_size(id, size))
     }
 
+    /// Throws away what is in memory of files that nobody uses any more.
+    pub(super) fn purge_files(&mut self) -> Result<(), Refusal> {
+        for record in &self.files.records {
+            let purged = self.host.complete(TruncateSection::new(record.id, 0))?;
+            purged.map_err(|status| Refusal::Stopped(format!("a file is in use: {status}")))?;
+        }
+        Ok(())
+    }
+
     /// Makes a file empty, as FILE_OVERWRITE_IF does.
     fn overwrite_file(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
         let file = match arguments.get("path") {
