@@ -18,7 +18,7 @@ use std::rc::Rc;
 use ntmm::frames::FrameUse;
 use ntmm::frames::PageLocation;
 use ntmm::frames::entry::{ENTRIES_PER_FRAME, FrameFlags};
-use ntmm::platform::FrameRange;
+use ntmm::platform::{FrameRange, Platform};
 use ntmm::status::NtStatus;
 use ntmm::{AddressSpaceId, BootError, Manager};
 use ntmm_machine::{
@@ -36,6 +36,7 @@ use crate::operation::{Action, Class, Operation, Thread};
 use crate::sabotage::Sabotage;
 use crate::scenario::Scenario;
 use crate::setup::{Paging, Setup};
+use crate::viewing::Named;
 use crate::worker::{Deleter, Restorer, Sleeper, Worker};
 use crate::world::World;
 
@@ -56,6 +57,8 @@ pub struct Coverage {
     pub page_file: u64,
     /// Faults that met a read of their page.
     pub collided: u64,
+    /// Pages copied because they were written.
+    pub copies_on_write: u64,
     /// Guard pages hit.
     pub guard_pages: u64,
     /// Pages read.
@@ -90,6 +93,7 @@ impl Coverage {
         self.transition += other.transition;
         self.page_file += other.page_file;
         self.collided += other.collided;
+        self.copies_on_write += other.copies_on_write;
         self.guard_pages += other.guard_pages;
         self.pages_read += other.pages_read;
         self.pages_written += other.pages_written;
@@ -199,6 +203,12 @@ pub(crate) fn boot_minimum<M: Hardware>(setup: &Setup) -> u32 {
     }
 }
 
+/// Pages charged for sections: theirs, those of their records, and the space of prototypes.
+fn charged_for_sections<P: Platform>(manager: &Manager<P>) -> u64 {
+    let space = manager.space_of_prototypes().and_then(|space| manager.space_view(space));
+    manager.section_commit().get() + space.map_or(0, |space| space.header().commit())
+}
+
 struct Runner<M: Hardware> {
     simulation: Simulation<M, NoTrace>,
     world: Rc<RefCell<World>>,
@@ -285,6 +295,7 @@ impl<M: Hardware> Runner<M> {
             transition: counters.transition.get(),
             page_file: counters.page_file.get(),
             collided: counters.collided.get(),
+            copies_on_write: counters.copy_on_write.get(),
             guard_pages: counters.guard_pages.get(),
             pages_read: counters.pages_read.get(),
             pages_written: counters.pages_written.get(),
@@ -322,8 +333,8 @@ impl<M: Hardware> Runner<M> {
                     if phase.deletions.contains(&thread.process) {
                         continue;
                     }
-                    let alone =
-                        action.restructures().is_some_and(|region| region.class == Class::Shared);
+                    let alone = matches!(action, Action::TouchAlone(_))
+                        || action.restructures().is_some_and(|it| it.class == Class::Shared);
                     if alone {
                         self.play(&mut phase)?;
                     }
@@ -337,6 +348,7 @@ impl<M: Hardware> Runner<M> {
         self.play(&mut phase)?;
         phase.deletions = self.world.borrow().processes();
         self.play(&mut phase)?;
+        self.close_sections()?;
         if let Some(restorer) = Restorer::new(Rc::clone(&self.world)) {
             self.simulation.spawn(None, Box::new(restorer));
             self.run_threads(&[])?;
@@ -346,6 +358,18 @@ impl<M: Hardware> Runner<M> {
         self.world.borrow().memory.check(self.simulation.machine())?;
         audit_teardown(self.simulation.manager(), &self.baseline)
             .map_err(|defect| Failure::of_audit(&defect))
+    }
+
+    /// Closes the sections that are still open.
+    fn close_sections(&mut self) -> Result<(), Failure> {
+        self.settle()?;
+        for named in std::mem::take(&mut self.world.borrow_mut().sections).into_values() {
+            if let Named::Open { id, .. } = named {
+                let closed = self.simulation.manager().close_section(id);
+                closed.map_err(|status| Failure::new("model: status", status))?;
+            }
+        }
+        Ok(())
     }
 
     fn create(&mut self, process: u8) -> Result<(), Failure> {
@@ -404,7 +428,8 @@ impl<M: Hardware> Runner<M> {
             .collect();
         self.run_threads(&kills)?;
         let mut world = self.world.borrow_mut();
-        world.model.rests();
+        let of_sections = charged_for_sections(self.simulation.manager());
+        world.model.rests(of_sections);
         world.model.check_limit().map_err(|mismatch| Failure::of_model(&mismatch))
     }
 
