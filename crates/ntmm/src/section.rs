@@ -28,8 +28,11 @@
 //! | [`control_area`] | control area, subsection, section object; their counts |
 //! | [`system_space`] | the hidden space and the pool of prototypes in it |
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
+//! | [`attributes`] | what a section was asked for beside size and protection |
 //! | [`create`] | making a section, closing it |
 //! | [`image`] | sections of images |
+//! | `based` | sections whose views lie at one address |
+//! | [`extend`] | making a section longer |
 //! | [`view`] | mapping and unmapping |
 //! | [`files`] | what file systems ask: truncation, who writes |
 //! | [`flush`] | writing changed pages of a view to its file |
@@ -39,10 +42,13 @@
 //! Locks: one lock, of the level `Section`, serialises making and deleting sections, the tables of
 //! records, and what names them. Faults never take it.
 
+pub mod attributes;
+mod based;
 pub(crate) mod commit;
 pub mod control_area;
 pub mod create;
 pub mod dereference;
+pub mod extend;
 pub mod files;
 pub mod flush;
 pub mod image;
@@ -61,12 +67,14 @@ use crate::platform::{FileId, Platform};
 use control_area::{CONTROL_AREA_WORDS, SECTION_WORDS, SUBSECTION_WORDS};
 use records::{NO_RECORD, Records};
 
+pub use attributes::SectionAttributes;
 pub use control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest};
+pub use extend::ExtendSection;
 pub use files::{ModifiedWriting, TruncateSection};
 pub use flush::FlushView;
 pub use image::{CreateImageSection, Image, ImagePart};
-pub use view::{Inherit, MapView, MappedView, UnmapView, ViewPlace, ViewRequest};
+pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewPlace, ViewRequest};
 
 /// Chains that control areas of files are on.
 const FILE_HEADS: usize = 64;
@@ -87,6 +95,8 @@ pub(crate) struct Sections {
     space: AtomicU64,
     /// Distinguishes section objects that have the same number. The lock.
     generation: AtomicU32,
+    /// The based section with the highest address. The lock.
+    based: AtomicU32,
     /// First control area of the files of each hash. The lock.
     files: [AtomicU32; FILE_HEADS],
     /// Times a control area was made or deleted, or a write to a file ended. Tag A.
@@ -105,6 +115,7 @@ impl Sections {
             queue: AtomicU32::new(NO_RECORD),
             space: AtomicU64::new(0),
             generation: AtomicU32::new(0),
+            based: AtomicU32::new(NO_RECORD),
             files: core::array::from_fn(|_| AtomicU32::new(NO_RECORD)),
             epoch: AtomicU64::new(0),
             commit: AtomicU64::new(0),

@@ -115,6 +115,8 @@ statuses! {
     OBJECT_NAME_NOT_FOUND = 0xC000_0034;
     /// Something has the name already.
     OBJECT_NAME_COLLISION = 0xC000_0035;
+    /// A directory on the way to a name does not exist.
+    OBJECT_PATH_NOT_FOUND = 0xC000_003A;
     /// The name is no path.
     OBJECT_PATH_SYNTAX_BAD = 0xC000_003B;
     /// Data are not what they were.

@@ -171,6 +171,10 @@ record! {
         size, set_size: u64 = 2, 0, 64;
         /// The attributes it was made with, SEC_ values.
         attributes, set_attributes: u32 = 3, 0, 32;
+        /// The based section with the next lower address.
+        next_based, set_next_based: u32 = 3, 32, 32;
+        /// Where all its views lie, zero unless it is based.
+        base, set_base: u64 = 4, 0, 64;
     }
 }
 

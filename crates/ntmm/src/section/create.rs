@@ -6,10 +6,11 @@
 //!
 //! The prototypes are not filled in: a zero one means an untouched page of its subsection.
 
-use ntmm_pte::{Bytes, PAGE_SIZE, Pages, Protection, PteFormat};
+use ntmm_pte::{Bytes, PAGE_SIZE, Pages, Protection, PteFormat, Va};
 use ntmm_sync::atomic::Ordering;
 
 use super::SectionGuard;
+use super::attributes::SectionAttributes;
 use super::control_area::{ControlArea, ControlAreaFlags, ControlAreaId, Holder, SectionId};
 use super::control_area::{SectionObject, Subsection};
 use super::records::{IN_USE, NO_RECORD};
@@ -28,12 +29,7 @@ pub enum SectionKind {
     /// Memory in the paging files that is committed through views (SEC_RESERVE).
     Reserved,
     /// The data of a file of the host.
-    File {
-        /// The file.
-        file: FileId,
-        /// Its size in bytes.
-        size: u64,
-    },
+    File(FileId),
 }
 
 /// What is asked for.
@@ -41,11 +37,12 @@ pub enum SectionKind {
 pub struct SectionRequest {
     /// What it shows.
     pub kind: SectionKind,
-    /// Its size in bytes; of a file, zero for all of it.
+    /// Its size in bytes; of a file, zero for all of it. A file that is shorter is made longer when
+    /// the protection allows to write.
     pub size: u64,
     /// What views of it may be used for at most.
     pub protection: Protection,
-    /// The attributes it will be said to have, SEC_ values.
+    /// The attributes it was asked for, [`SectionAttributes`].
     pub attributes: u32,
     /// Who asks.
     pub holder: Holder,
@@ -56,24 +53,27 @@ pub struct SectionRequest {
 pub struct SectionInformation {
     /// Its size in bytes.
     pub size: u64,
-    /// Its attributes, SEC_ values.
+    /// Its attributes, [`SectionAttributes`].
     pub attributes: u32,
     /// What views of it may be used for at most.
     pub protection: Protection,
+    /// Where its views lie, if it is based.
+    pub base: Option<Va>,
     /// Its control area.
     pub area: ControlAreaId,
 }
 
-/// The largest section, in pages: what the addresses of prototypes leave room for.
+/// The largest section, in pages: as many as prototypes could be counted of.
 fn largest<M: PteFormat>() -> u64 {
-    if M::ENTRY_BYTES == 4 { 1 << 25 } else { 1 << 32 }
+    if M::ENTRY_BYTES == 4 { 1 << 30 } else { 1 << 32 }
 }
 
 /// The creating call. Yields the section.
 ///
 /// Raises [`NtStatus::INVALID_PARAMETER_4`] without a size, [`NtStatus::MAPPED_FILE_SIZE_ZERO`] for
 /// an empty file, [`NtStatus::SECTION_TOO_BIG`] when it would have too many pages or more than its
-/// file, and [`NtStatus::COMMITMENT_LIMIT`] or [`NtStatus::INSUFFICIENT_RESOURCES`] when its pages
+/// file, [`NtStatus::SECTION_NOT_EXTENDED`] when the file cannot be made longer,
+/// [`NtStatus::NO_MEMORY`] when there is no address for a based section, and [`NtStatus::COMMITMENT_LIMIT`] or [`NtStatus::INSUFFICIENT_RESOURCES`] when its pages
 /// or its records cannot be charged or found. Nothing is left behind then.
 #[derive(Debug)]
 #[must_use]
@@ -96,6 +96,8 @@ struct Building {
     area: ControlAreaId,
     subsection: u32,
     object: u32,
+    /// Bytes of the section.
+    section_size: u64,
     /// Pages the control area had before; zero when it is being made.
     before: u64,
     /// Pages it will have, and bytes.
@@ -109,27 +111,22 @@ impl CreateSection {
         Self { request, stage: Stage::Start }
     }
 
-    /// The size of the section, and of what it shows.
-    fn sizes<P: Platform>(&self) -> Result<(u64, u64), NtStatus> {
-        let SectionRequest { size, protection, .. } = self.request;
+    /// The size of the section, and of what it shows, which has that size afterwards.
+    fn sizes<P: Platform>(&self, manager: &Manager<P>) -> Result<(u64, u64), NtStatus> {
+        let size = self.request.size;
+        let too_big = size.div_ceil(PAGE_SIZE) > largest::<P::Paging>();
         let (section, whole) = match self.request.kind {
+            SectionKind::Committed | SectionKind::Reserved if size == 0 => {
+                return Err(NtStatus::INVALID_PARAMETER_4);
+            }
+            _ if too_big => return Err(NtStatus::SECTION_TOO_BIG),
             SectionKind::Committed | SectionKind::Reserved => {
-                if size == 0 {
-                    return Err(NtStatus::INVALID_PARAMETER_4);
-                }
-                let rounded = size.checked_next_multiple_of(PAGE_SIZE);
-                let rounded = rounded.ok_or(NtStatus::SECTION_TOO_BIG)?;
+                let rounded = size.next_multiple_of(PAGE_SIZE);
                 (rounded, rounded)
             }
-            SectionKind::File { size: file, .. } => {
-                if size == 0 && file == 0 {
-                    return Err(NtStatus::MAPPED_FILE_SIZE_ZERO);
-                }
-                let writable = protection.is_writable() && !protection.is_write_copy();
-                if size > file && !writable {
-                    return Err(NtStatus::SECTION_TOO_BIG);
-                }
-                (if size == 0 { file } else { size }, file.max(size))
+            SectionKind::File(file) => {
+                let whole = self.size_of_file(manager, file)?;
+                (if size == 0 { whole } else { size }, whole)
             }
         };
         if whole.div_ceil(PAGE_SIZE) > largest::<P::Paging>() {
@@ -138,24 +135,51 @@ impl CreateSection {
         Ok((section, whole))
     }
 
+    /// The size of the file, which is made longer if it has to be.
+    fn size_of_file<P: Platform>(
+        &self,
+        manager: &Manager<P>,
+        file: FileId,
+    ) -> Result<u64, NtStatus> {
+        let SectionRequest { size, protection, .. } = self.request;
+        let there = manager.platform().file_size(file)?;
+        if size == 0 && there == 0 {
+            return Err(NtStatus::MAPPED_FILE_SIZE_ZERO);
+        }
+        if size <= there {
+            return Ok(there);
+        }
+        if !protection.is_writable() || protection.is_write_copy() {
+            return Err(NtStatus::SECTION_TOO_BIG);
+        }
+        let longer = manager.platform().set_file_size(file, size);
+        longer.map_err(|_| NtStatus::SECTION_NOT_EXTENDED)?;
+        Ok(size)
+    }
+
     /// Finds or makes the records. Done when the control area is there already.
     fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Option<SectionId>, Pause> {
-        let (section_size, whole) = self.sizes::<P>()?;
+        let (section_size, whole) = self.sizes(manager)?;
         let pages = whole.div_ceil(PAGE_SIZE);
         let mut entry = manager.enter();
         let space = manager.make_system_space(entry.token())?;
         let charge = match self.request.kind {
             SectionKind::Committed => Some(manager.charge_commitment(Pages::new(pages))?),
-            SectionKind::Reserved | SectionKind::File { .. } => None,
+            SectionKind::Reserved | SectionKind::File(_) => None,
         };
         let mut sections = manager.lock_sections(entry.token());
         let found = match self.request.kind {
-            SectionKind::File { file, .. } => {
-                sections.find_usable(file, ControlAreaFlags::empty())?
-            }
+            SectionKind::File(file) => sections.find_usable(file, ControlAreaFlags::empty())?,
             SectionKind::Committed | SectionKind::Reserved => None,
         };
         let object = sections.take_record(&manager.sections.objects)?;
+        let attributes = SectionAttributes::from_bits_retain(self.request.attributes);
+        if attributes.contains(SectionAttributes::BASED)
+            && let Err(status) = sections.choose_base(object, section_size)
+        {
+            sections.give_object(object);
+            return Err(status.into());
+        }
         if let Some(area) = found.filter(|&area| manager.control_area(area).size() >= whole) {
             return Ok(Some(sections.open(object, area, section_size, &self.request)));
         }
@@ -169,7 +193,7 @@ impl CreateSection {
         let (area, subsection) = match made {
             Ok(made) => made,
             Err(pause) => {
-                sections.give_record(&manager.sections.objects, object);
+                sections.give_object(object);
                 return Err(pause);
             }
         };
@@ -178,7 +202,8 @@ impl CreateSection {
             manager.sections.commit.fetch_add(charged.get(), Ordering::AcqRel);
             manager.control_area(area).set_committed(charged.get());
         }
-        let building = Building { area, subsection, object, before, pages, size: whole };
+        let building =
+            Building { area, subsection, object, section_size, before, pages, size: whole };
         let bytes = (pages - before) * P::Paging::ENTRY_BYTES as u64;
         let allocate = Manager::<P>::allocate_pool(space, Bytes::new(bytes));
         self.stage = Stage::Building(building, allocate);
@@ -192,7 +217,6 @@ impl CreateSection {
         building: Building,
         (base, bytes): (PoolOffset, u64),
     ) -> Result<SectionId, Pause> {
-        let (section_size, _) = self.sizes::<P>()?;
         let mut entry = manager.enter();
         let mut sections = manager.lock_sections(entry.token());
         let area = manager.control_area(building.area);
@@ -207,7 +231,8 @@ impl CreateSection {
         sections.extend(building.area, building.size);
         let flags = area.state().difference(ControlAreaFlags::BEING_CREATED);
         area.set_flags(flags.bits());
-        let id = sections.open(building.object, building.area, section_size, &self.request);
+        let id =
+            sections.open(building.object, building.area, building.section_size, &self.request);
         sections.wake_waiters();
         self.stage = Stage::Finished;
         Ok(id)
@@ -217,7 +242,7 @@ impl CreateSection {
     fn undo<P: Platform>(&mut self, manager: &Manager<P>, building: Building) {
         let mut entry = manager.enter();
         let mut sections = manager.lock_sections(entry.token());
-        sections.give_record(&manager.sections.objects, building.object);
+        sections.give_object(building.object);
         sections.give_record(&manager.sections.subsections, building.subsection);
         let area = manager.control_area(building.area);
         if building.before == 0 {
@@ -256,9 +281,9 @@ impl<P: Platform> Operation<P> for CreateSection {
                 self.publish(manager, building, place).into()
             }
             Step::Wait(wait) => Step::Wait(wait),
-            Step::Raise(status) => {
+            Step::Raise(_) => {
                 self.undo(manager, building);
-                Step::Raise(status)
+                Step::Raise(NtStatus::INSUFFICIENT_RESOURCES)
             }
         }
     }
@@ -348,7 +373,7 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
         let (flags, protection) = match request.kind {
             SectionKind::Committed => (ControlAreaFlags::COMMIT, request.protection),
             SectionKind::Reserved => (ControlAreaFlags::RESERVE, request.protection),
-            SectionKind::File { file, .. } => {
+            SectionKind::File(file) => {
                 self.link_file(id, file);
                 // Sections of one file may differ in what they allow.
                 (ControlAreaFlags::FILE, Protection::EXECUTE_READWRITE)
@@ -468,7 +493,7 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
 }
 
 impl<P: Platform> Manager<P> {
-    fn section_object(&self, index: u32) -> SectionObject<'_> {
+    pub(super) fn section_object(&self, index: u32) -> SectionObject<'_> {
         SectionObject::of(self.record(&self.sections.objects, index))
     }
 
@@ -484,6 +509,7 @@ impl<P: Platform> Manager<P> {
             size: object.size(),
             attributes: object.attributes(),
             protection: Protection::from_low_bits(u64::from(object.protection())),
+            base: Some(Va::new(object.base())).filter(|base| base.get() != 0),
             area: ControlAreaId(object.control_area()),
         })
     }
@@ -498,7 +524,7 @@ impl<P: Platform> Manager<P> {
         let object = sections.find(id).ok_or(NtStatus::INVALID_HANDLE)?;
         let area = ControlAreaId(object.control_area());
         let holder = if object.by_user() != 0 { Holder::User } else { Holder::System };
-        sections.give_record(&self.sections.objects, id.index);
+        sections.give_object(id.index);
         self.drop_section(area, holder);
         Ok(())
     }

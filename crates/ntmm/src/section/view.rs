@@ -10,9 +10,11 @@
 use ntmm_pte::{ALLOCATION_GRANULARITY, Access, Bytes, PAGE_SIZE, Pages, PagingMode, Protection};
 use ntmm_pte::{Va, Vpn};
 
+use super::attributes::SectionAttributes;
 use super::control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
+use crate::flush::FlushBatch;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
@@ -21,8 +23,9 @@ use crate::vad::{
     Commitment, Placeholder, ProtectionChange, Secured, SecuredChange, Vad, VadAttributes, VadKind,
     View,
 };
+use crate::virtual_memory::delete::Remains;
 use crate::virtual_memory::free::Release;
-use crate::virtual_memory::range::{MissingTables, RangeWalk};
+use crate::virtual_memory::range::{MissingTables, RangeWalk, Visited, Visitor};
 use crate::virtual_memory::{Call, Direction, Placement, Region, Stages, Window};
 use crate::working_set::WorkingSetGuard;
 
@@ -80,8 +83,20 @@ pub enum ViewPlace {
 pub struct MapView {
     call: Call,
     request: ViewRequest,
+    extent: Extent,
+    /// What its address and offset are multiples of, in bytes.
+    alignment: u64,
     /// The section, whose control area counts the view to be.
     found: Option<Found>,
+}
+
+/// How far a view may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// To the end of its section.
+    OfSection,
+    /// Further: what lies behind that end is reserved for data to come (MEM_RESERVE).
+    Reserving,
 }
 
 /// What is known of the section to be mapped.
@@ -91,6 +106,8 @@ struct Found {
     state: ControlAreaFlags,
     size: u64,
     protection: Protection,
+    attributes: SectionAttributes,
+    base: Option<Va>,
 }
 
 /// Whether a view with `view` shows no more than a section with `section` allows (API 14.3).
@@ -127,7 +144,26 @@ const fn rights(protection: Protection) -> u8 {
 impl MapView {
     /// Maps a view into `space`.
     pub const fn new(space: AddressSpaceId, request: ViewRequest) -> Self {
-        Self { call: Call::new(space), request, found: None }
+        Self {
+            call: Call::new(space),
+            request,
+            extent: Extent::OfSection,
+            alignment: ALLOCATION_GRANULARITY,
+            found: None,
+        }
+    }
+
+    /// The same, with an address and an offset that are multiples of a page (AT_ROUND_TO_PAGE).
+    /// So are those of a view that takes the place of a placeholder.
+    pub const fn aligned_to_pages(mut self) -> Self {
+        self.alignment = PAGE_SIZE;
+        self
+    }
+
+    /// The same, with another reach.
+    pub const fn reaching(mut self, extent: Extent) -> Self {
+        self.extent = extent;
+        self
     }
 
     /// Finds the section, and counts the view that is to be.
@@ -146,6 +182,8 @@ impl MapView {
             state: area.state(),
             size: object.size(),
             protection: Protection::from_low_bits(u64::from(object.protection())),
+            attributes: SectionAttributes::from_bits_retain(object.attributes()),
+            base: Some(Va::new(object.base())).filter(|base| base.get() != 0),
         };
         self.found = Some(found);
         Ok(found)
@@ -154,12 +192,12 @@ impl MapView {
     /// The size of the view, as its section allows it.
     fn size(&self, found: Found) -> Result<Bytes, NtStatus> {
         let ViewRequest { offset, size, protection, .. } = self.request;
-        if offset % ALLOCATION_GRANULARITY != 0 {
-            return Err(NtStatus::MAPPED_ALIGNMENT);
-        }
-        if let Placement::At(base) | Placement::AtAny(base) = self.request.placement
-            && base.get() % ALLOCATION_GRANULARITY != 0
-        {
+        let (unit, given) = match self.request.placement {
+            Placement::Replacing(base) => (PAGE_SIZE, base.get()),
+            Placement::At(base) | Placement::AtAny(base) => (self.alignment, base.get()),
+            Placement::Lowest | Placement::Highest | Placement::Within(_) => (self.alignment, 0),
+        };
+        if offset % unit != 0 || given % unit != 0 {
             return Err(NtStatus::MAPPED_ALIGNMENT);
         }
         let is_image = found.state.contains(ControlAreaFlags::IMAGE);
@@ -168,7 +206,7 @@ impl MapView {
         }
         let rest = found.size.checked_sub(offset).filter(|&rest| rest > 0);
         let rest = rest.ok_or(NtStatus::INVALID_VIEW_SIZE)?;
-        if size.get() > rest {
+        if size.get() > rest && self.extent == Extent::OfSection {
             return Err(NtStatus::INVALID_VIEW_SIZE);
         }
         Ok(if size.is_zero() { Bytes::new(rest) } else { size })
@@ -184,10 +222,11 @@ impl MapView {
         let image = found.state.contains(ControlAreaFlags::IMAGE);
         let area = set.manager().control_area(found.area);
         let wanted = Va::new(area.base());
+        let placement = self.placement(found)?;
         let (start, end) = if image {
-            request.placement.find_range_for_image(set, size, wanted, request.offset)?
+            placement.find_range_for_image(set, size, wanted, request.offset)?
         } else {
-            request.placement.find_range(set, size)?
+            placement.find_range(set, size)?
         };
         let pages = Pages::new(end.get() - start.get() + 1);
         let (kind, protection) = if image {
@@ -207,7 +246,8 @@ impl MapView {
         } else {
             Commitment::Committed
         };
-        let refuses = found.state.contains(ControlAreaFlags::NO_CHANGE);
+        let refuses = found.attributes.contains(SectionAttributes::NO_CHANGE);
+        let replaces = matches!(placement, Placement::Replacing(_));
         let attributes = VadAttributes {
             kind,
             protection,
@@ -217,7 +257,7 @@ impl MapView {
             } else {
                 request.protection_change
             },
-            placeholder: Placeholder::Never,
+            placeholder: if replaces { Placeholder::Replaced } else { Placeholder::Never },
             secured: Secured::No,
             commit_charge: charge,
             view: Some(View {
@@ -226,12 +266,33 @@ impl MapView {
                 inherit: request.inherit,
             }),
         };
-        let charge = set.charge_allocation((start, end), charge)?;
-        set.insert_allocation(Vad { start, end, attributes }, charge)?;
+        if replaces {
+            let charge = set.manager().charge_commitment(charge)?;
+            set.vads().update(&set.manager().nodes(), start, |old| *old = attributes);
+            set.add_commit(charge.keep());
+        } else {
+            let charge = set.charge_allocation((start, end), charge)?;
+            set.insert_allocation(Vad { start, end, attributes }, charge)?;
+        }
         // The count is the descriptor's now.
         self.found = None;
         let region = Region::of_pages::<P::Paging>(start, end);
         Ok(MappedView { region, offset: request.offset, place })
+    }
+
+    /// Where it goes: a view of a based section only to where that is.
+    fn placement(&self, found: Found) -> Result<Placement, NtStatus> {
+        let placement = self.request.placement;
+        let Some(base) = found.base else { return Ok(placement) };
+        let place = base.checked_add(Bytes::new(self.request.offset));
+        let place = place.ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        match placement {
+            Placement::At(base) | Placement::AtAny(base) if base == place => Ok(placement),
+            Placement::Lowest | Placement::Highest | Placement::Within(_) => {
+                Ok(Placement::At(place))
+            }
+            _ => Err(NtStatus::CONFLICTING_ADDRESSES),
+        }
     }
 }
 
@@ -281,6 +342,14 @@ impl Placement {
             return Err(NtStatus::NO_MEMORY);
         }
         let end = Vpn::new(last);
+        if let Self::Replacing(_) = self {
+            let placeholder = set.find_vad(start).filter(|vad| {
+                (vad.start, vad.end) == (start, end)
+                    && vad.attributes.placeholder == Placeholder::Empty
+            });
+            placeholder.ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+            return Ok((start, end));
+        }
         set.vacant(start, end)?;
         Ok((start, end))
     }
@@ -338,13 +407,104 @@ impl<P: Platform> Operation<P> for MapView {
 pub struct UnmapView {
     call: Call,
     address: Va,
-    under_way: Option<(RangeWalk, Release, Region)>,
+    remainder: Remainder,
+    under_way: Option<(RangeWalk, Work, Region)>,
+}
+
+/// What is left where a view was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remainder {
+    Nothing,
+    Placeholder,
+}
+
+/// How far unmapping has come.
+#[derive(Debug)]
+enum Work {
+    Release(Release),
+    /// Its entries are deleted; then it is a placeholder.
+    Vacate(Vad),
+}
+
+/// Deletes the entries of a view and leaves its descriptor.
+struct Vacate;
+
+impl<P: Platform> Visitor<P> for Vacate {
+    fn visit(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        match visited {
+            Visited::Entry { entry, word, page } if word != 0 => {
+                let va = P::Paging::va_of_vpn(page);
+                set.delete_page(batch, (entry, word), va, Remains::Nothing)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl UnmapView {
     /// Unmaps the view of `space` that `address` lies in.
     pub const fn new(space: AddressSpaceId, address: Va) -> Self {
-        Self { call: Call::new(space), address, under_way: None }
+        let call = Call::new(space);
+        Self { call, address, remainder: Remainder::Nothing, under_way: None }
+    }
+
+    /// The same, and leaves the placeholder that the view has replaced (MEM_PRESERVE_PLACEHOLDER).
+    /// Raises [`NtStatus::CONFLICTING_ADDRESSES`] when it has replaced none.
+    pub const fn leaving_placeholder(mut self) -> Self {
+        self.remainder = Remainder::Placeholder;
+        self
+    }
+
+    /// Finds the view.
+    fn start<P: Platform>(
+        &self,
+        set: &WorkingSetGuard<'_, '_, P>,
+    ) -> Result<(RangeWalk, Work, Region), NtStatus> {
+        let found = set.find_vad(self.address.vpn());
+        let found = found.filter(|vad| vad.attributes.view.is_some());
+        let vad = found.ok_or(NtStatus::NOT_MAPPED_VIEW)?;
+        set.check_secured(&vad, vad.start, vad.end, SecuredChange::Deletion)?;
+        let region = Region::of_pages::<P::Paging>(vad.start, vad.end);
+        let walk = RangeWalk::new(vad.start, vad.end);
+        let work = match self.remainder {
+            Remainder::Nothing => Work::Release(Release::new(vad, vad.end)),
+            Remainder::Placeholder if vad.attributes.placeholder == Placeholder::Replaced => {
+                // Nobody is to touch pages behind the walk.
+                set.vads().update(&set.manager().nodes(), vad.start, |old| {
+                    old.protection = Protection::NO_ACCESS;
+                });
+                Work::Vacate(vad)
+            }
+            Remainder::Placeholder => return Err(NtStatus::CONFLICTING_ADDRESSES),
+        };
+        Ok((walk, work, region))
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// A view without entries becomes the placeholder that it has replaced.
+    fn leave_placeholder(&mut self, vad: &Vad) {
+        self.vads().update(&self.manager().nodes(), vad.start, |old| {
+            *old = VadAttributes {
+                kind: VadKind::Private,
+                protection: Protection::NO_ACCESS,
+                commitment: Commitment::Reserved,
+                protection_change: ProtectionChange::Allowed,
+                placeholder: Placeholder::Empty,
+                secured: old.secured,
+                commit_charge: Pages::ZERO,
+                view: None,
+            };
+        });
+        if let Some(view) = vad.attributes.view {
+            self.manager().drop_view(view.area, Holder::User);
+        }
+        self.return_commit(vad.attributes.commit_charge);
     }
 }
 
@@ -364,20 +524,22 @@ impl<P: Platform> Stages<P> for UnmapView {
     }
 
     fn proceed(&mut self, set: &mut WorkingSetGuard<'_, '_, P>) -> Result<Region, Blocked> {
-        let (walk, release, region) = match &mut self.under_way {
-            Some(under_way) => under_way,
-            none => {
-                let found = set.find_vad(self.address.vpn());
-                let found = found.filter(|vad| vad.attributes.view.is_some());
-                let vad = found.ok_or(NtStatus::NOT_MAPPED_VIEW)?;
-                set.check_secured(&vad, vad.start, vad.end, SecuredChange::Deletion)?;
-                let region = Region::of_pages::<P::Paging>(vad.start, vad.end);
-                let walk = RangeWalk::new(vad.start, vad.end);
-                none.insert((walk, Release::new(vad, vad.end), region))
-            }
+        if self.under_way.is_none() {
+            self.under_way = Some(self.start(set)?);
+        }
+        let Some((walk, work, region)) = &mut self.under_way else {
+            return Err(NtStatus::NOT_MAPPED_VIEW.into());
         };
-        let region = *region;
-        set.walk_stretch(&mut self.call.pending, walk, MissingTables::Skip, release)?;
+        let (region, pending) = (*region, &mut self.call.pending);
+        match work {
+            Work::Release(release) => {
+                set.walk_stretch(pending, walk, MissingTables::Skip, release)?;
+            }
+            Work::Vacate(vad) => {
+                set.walk_stretch(pending, walk, MissingTables::Skip, &mut Vacate)?;
+                set.leave_placeholder(vad);
+            }
+        }
         Ok(region)
     }
 }

@@ -28,9 +28,8 @@ impl<M: PagingMode> Host<M> {
     }
 
     fn try_section_of_file(&self, size: u64, protection: Protection) -> Result<SectionId, NtStatus> {
-        let file = self.machine().files.borrow()[&FILE].len() as u64;
         self.run(CreateSection::new(SectionRequest {
-            kind: SectionKind::File { file: FileId(FILE), size: file },
+            kind: SectionKind::File(FileId(FILE)),
             size,
             protection,
             attributes: 0x80_0000,
