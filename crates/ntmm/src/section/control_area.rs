@@ -14,7 +14,7 @@ use ntmm_pte::{Pages, Protection};
 use ntmm_sync::atomic::Ordering;
 use ntmm_sync::record;
 
-use super::records::{IN_USE, NO_RECORD};
+use super::records::NO_RECORD;
 use crate::manager::Manager;
 use crate::platform::{Engine, Platform};
 
@@ -200,11 +200,6 @@ impl ControlArea<'_> {
     /// Its flags.
     pub(crate) fn state(&self) -> ControlAreaFlags {
         ControlAreaFlags::from_bits_retain(self.flags())
-    }
-
-    /// Whether the record is in use.
-    pub(crate) fn is_in_use(&self) -> bool {
-        self.view().word(0).load(Ordering::Acquire) & IN_USE != 0
     }
 
     /// Adds a section object of `holder`.

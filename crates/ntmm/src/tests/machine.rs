@@ -21,7 +21,9 @@ use crate::platform::{
     Direction, Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu,
     PagingIo, PagingRequest, Ram, SystemTime, Trace,
 };
-use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, Platform, WaitKey};
+use crate::{
+    AddressSpaceId, BugCheck, Engine, Event, Notification, NtStatus, Platform, WaitKey,
+};
 
 /// `count` frames from `start` on.
 pub fn range(start: u32, count: u32) -> FrameRange {
@@ -252,6 +254,20 @@ impl<M: PagingMode> Mmu for Machine<M> {
 }
 
 impl<M: PagingMode> PagingIo for Machine<M> {
+    fn file_size(&self, file: FileId) -> Result<u64, NtStatus> {
+        assert_eq!(self.irql.get(), Irql::PASSIVE, "a file is asked about inside the manager");
+        let files = self.files.borrow();
+        files.get(&file.0).map(|file| file.len() as u64).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)
+    }
+
+    fn set_file_size(&self, file: FileId, size: u64) -> Result<(), NtStatus> {
+        assert_eq!(self.irql.get(), Irql::PASSIVE, "a file is changed inside the manager");
+        let mut files = self.files.borrow_mut();
+        let file = files.get_mut(&file.0).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)?;
+        file.resize(size as usize, 0);
+        Ok(())
+    }
+
     fn submit(&self, request: &PagingRequest<'_>) {
         assert_eq!(self.irql.get(), Irql::PASSIVE, "a transfer is submitted inside the manager");
         assert!((1..=16).contains(&request.frames.len()));
