@@ -36,6 +36,7 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
         list.push(Operation::Create { process });
         generator.furnish(process, &mut list);
     }
+    views.furnish(&generator, &mut list);
     while (list.len() as u32) < operations {
         generator.next(&mut list);
         if setup.withheld > 0 && memory.one_in(often) {

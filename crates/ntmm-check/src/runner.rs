@@ -20,7 +20,7 @@ use ntmm::frames::PageLocation;
 use ntmm::frames::entry::{ENTRIES_PER_FRAME, FrameFlags};
 use ntmm::platform::{FrameRange, Platform};
 use ntmm::status::NtStatus;
-use ntmm::{AddressSpaceId, BootError, Manager};
+use ntmm::{AddressSpaceId, BootError, CreateSection, Manager, Step};
 use ntmm_machine::{
     Behaviour, Chance, Clock, Config, Costs, DiskFaults, DiskTiming, Halt, Hardware, Machine,
     Nanoseconds, NoTrace, Progress, Simulation, ThreadId,
@@ -36,7 +36,7 @@ use crate::operation::{Action, Class, Operation, Thread};
 use crate::sabotage::Sabotage;
 use crate::scenario::Scenario;
 use crate::setup::{Paging, Setup};
-use crate::viewing::Named;
+use crate::viewing::{self, Named};
 use crate::worker::{Deleter, Restorer, Sleeper, Worker};
 use crate::world::World;
 
@@ -140,8 +140,11 @@ fn run_mode<M: Hardware>(scenario: &Scenario) -> RunReport {
     match Runner::<M>::boot(&scenario.setup) {
         Err(failure) => report.failure = Some(failure),
         Ok(mut runner) => {
-            let outcome = catch_unwind(AssertUnwindSafe(|| runner.execute(&scenario.operations)))
-                .unwrap_or_else(|payload| Err(Failure::of_panic(payload)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                runner.begin_sections(&scenario.operations)?;
+                runner.execute(&scenario.operations)
+            }))
+            .unwrap_or_else(|payload| Err(Failure::of_panic(payload)));
             report.steps = runner.steps;
             report.audits = runner.audits;
             report.references = runner.references();
@@ -228,6 +231,12 @@ enum Audited {
     Current,
     Outdated,
 }
+
+/// Attempts to make a section before anybody wants one.
+const SECTION_ATTEMPTS: u32 = 100;
+
+/// A caller that is no thread.
+const NOBODY: u32 = u32::MAX;
 
 /// Attempts to make the paging file before a run counts as failed.
 const PAGING_FILE_ATTEMPTS: u32 = 100;
@@ -360,6 +369,41 @@ impl<M: Hardware> Runner<M> {
             .map_err(|defect| Failure::of_audit(&defect))
     }
 
+    /// Has what sections leave behind for good made before the host lends memory that it wants
+    /// back, if a list needs both.
+    fn begin_sections(&mut self, operations: &[Operation]) -> Result<(), Failure> {
+        let makes = |operation: &Operation| {
+            let Operation::Act { action, .. } = operation else { return false };
+            matches!(action, Action::CreateSection { .. })
+        };
+        if self.setup.withheld == 0 || !operations.iter().any(makes) {
+            return Ok(());
+        }
+        self.world.borrow_mut().model.making_section(NOBODY, 1);
+        for _ in 0..SECTION_ATTEMPTS {
+            let mut create = CreateSection::new(viewing::request(1));
+            let made = loop {
+                self.settle()?;
+                match self.simulation.manager().step(&mut create) {
+                    Step::Done(id) => break Some(id),
+                    Step::Raise(_) => break None,
+                    Step::Wait(_) => self.step().map(|_| ())?,
+                }
+            };
+            if let Some(id) = made {
+                let closed = self.simulation.manager().close_section(id);
+                closed.map_err(|status| Failure::new("model: status", status))?;
+                break;
+            }
+        }
+        self.come_to_rest()?;
+        let mut world = self.world.borrow_mut();
+        world.model.section_call_ended(NOBODY);
+        world.model.rests(charged_for_sections(self.simulation.manager()));
+        self.baseline = Baseline::of(self.simulation.manager());
+        Ok(())
+    }
+
     /// Closes the sections that are still open.
     fn close_sections(&mut self) -> Result<(), Failure> {
         self.settle()?;
@@ -369,7 +413,8 @@ impl<M: Hardware> Runner<M> {
                 closed.map_err(|status| Failure::new("model: status", status))?;
             }
         }
-        Ok(())
+        // What they were charged is back before the host wants its memory.
+        self.come_to_rest()
     }
 
     fn create(&mut self, process: u8) -> Result<(), Failure> {

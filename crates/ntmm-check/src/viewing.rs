@@ -83,6 +83,17 @@ fn range_of(region: Region) -> Range {
     Range { first: region.base.get() / PAGE_BYTES, pages: region.size.get() / PAGE_BYTES }
 }
 
+/// A section of the paging files.
+pub(crate) const fn request(pages: u64) -> SectionRequest {
+    SectionRequest {
+        kind: SectionKind::Committed,
+        size: pages * PAGE_BYTES,
+        protection: Protection::READWRITE,
+        attributes: 0x800_0000,
+        holder: Holder::User,
+    }
+}
+
 impl Viewing {
     /// The call an action comes to; none when there is nothing to do.
     pub(crate) fn new(
@@ -98,13 +109,7 @@ impl Viewing {
                 }
                 world.sections.insert(section, Named::Making);
                 let charge = world.model.making_section(caller, pages);
-                let call = CreateSection::new(SectionRequest {
-                    kind: SectionKind::Committed,
-                    size: pages * PAGE_BYTES,
-                    protection: Protection::READWRITE,
-                    attributes: 0x800_0000,
-                    holder: Holder::User,
-                });
+                let call = CreateSection::new(request(pages));
                 Some(Self::Create { section, pages, charge, call })
             }
             Action::CloseSection { section } => match world.sections.get(&section) {

@@ -254,7 +254,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         };
         let absent = PrototypePage { frame: None, mapped: false, ..*page };
         let mut entries = Vec::new();
-        Self::MODE.scan(&*words, |word| *word, |slot, word| entries.push((slot, word)));
+        Self::MODE.scan(&words, |word| *word, |slot, word| entries.push((slot, word)));
         entries.into_iter().try_for_each(|(slot, word)| self.visit_one(&absent, slot, word))
     }
 

@@ -31,6 +31,34 @@ impl Views {
         Self { random, often, usual, sections, views }
     }
 
+    /// A section, and views of it in most threads.
+    pub(super) fn furnish(&mut self, generator: &Generator, list: &mut Vec<Operation>) {
+        if self.often == 0 {
+            return;
+        }
+        let thread = Thread { process: 0, number: 0 };
+        let pages = self.random.skewed(generator.stride.min(2 * self.usual));
+        self.sections.insert(0, pages);
+        let action = Action::CreateSection { section: 0, pages };
+        list.push(Operation::Act { thread, action });
+        // Time passes only when nobody has anything left to do: then the section is there.
+        list.push(Operation::Pass { milliseconds: 1 });
+        for process in 0..generator.processes {
+            for number in 0..generator.threads {
+                let thread = Thread { process, number };
+                if self.random.one_in(4) {
+                    continue;
+                }
+                let region = Region { class: Class::View, number: 0 };
+                let showing =
+                    self.random.pick(&[Showing::ReadOnly, Showing::ReadWrite, Showing::WriteCopy]);
+                self.views.insert((thread, 0), pages);
+                let action = Action::MapView { region, section: 0, first: 0, pages: 0, showing };
+                list.push(Operation::Act { thread, action });
+            }
+        }
+    }
+
     pub(super) fn next(&mut self, generator: &Generator, list: &mut Vec<Operation>) {
         if self.often == 0 || !self.random.one_in(self.often) {
             return;
