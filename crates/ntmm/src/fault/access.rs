@@ -90,6 +90,9 @@ impl<P: Platform> Manager<P> {
             access => access,
         };
         let mut reservation = None;
+        // A table is made for a page of a view only when the page is there: while its prototype is
+        // held in memory.
+        let mut _held = None;
         let entry = match self.walk(set.root(), va, Level::Table) {
             Walk::Found(entry) => entry,
             Walk::Large(entry) => {
@@ -103,13 +106,16 @@ impl<P: Platform> Manager<P> {
                 return Ok(kind);
             }
             // An address that is nobody's gets no tables.
-            Walk::Missing { .. } => set.descend(va, holds, &mut reservation, |set| {
-                if set.protection_of(va).permits(access) {
-                    Ok(())
-                } else {
-                    Err(NtStatus::ACCESS_VIOLATION)
-                }
-            })?,
+            Walk::Missing { .. } => {
+                _held = set.hold_shared(va)?;
+                set.descend(va, holds, &mut reservation, |set| {
+                    if set.protection_of(va).permits(access) {
+                        Ok(())
+                    } else {
+                        Err(NtStatus::ACCESS_VIOLATION)
+                    }
+                })?
+            }
         };
         let word = self.load_entry(entry);
         if P::Paging::is_valid(word) {

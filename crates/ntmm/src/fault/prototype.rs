@@ -8,7 +8,7 @@
 //! A write to a page that is copied when it is written is resolved like a read: it faults again,
 //! on a valid entry, and [`copy_on_write`](super::copy_on_write) does the rest.
 
-use ntmm_pte::{AccessKind, Dirtiness, Pfn, Protection, PteWord};
+use ntmm_pte::{AccessKind, Dirtiness, Pfn, Protection, PteWord, Va};
 
 use super::{Blocked, Target};
 use crate::events::FaultKind;
@@ -58,6 +58,17 @@ fn valid_prototype<P: Platform>(pfn: Pfn) -> u64 {
 }
 
 impl<P: Platform> Manager<P> {
+    /// Whether the page of a prototype is committed.
+    fn check_committed(
+        &self,
+        held: &HeldPrototype<'_, P>,
+        prototype: Prototype,
+    ) -> Result<(), NtStatus> {
+        let is_there = self.load_entry(held.entry()) != 0
+            || self.untouched(prototype) != Untouched::Nothing;
+        if is_there { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION) }
+    }
+
     /// What a page is whose prototype is zero.
     pub(crate) fn untouched(&self, prototype: Prototype) -> Untouched {
         let state = self.control_area(prototype.area).state();
@@ -85,6 +96,13 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         let vad = self.find_vad(page).ok_or(NtStatus::ACCESS_VIOLATION)?;
         let prototype = manager.prototype_of(&vad, page).ok_or(NtStatus::ACCESS_VIOLATION)?;
         let held = manager.hold_prototype(self.token(), prototype.at)?;
+        manager.check_committed(&held, prototype)?;
+        // From here on the page is there, whatever has to be waited for: a new table has an entry.
+        let lookup = P::Paging::prototype_lookup(protection);
+        if word == 0 {
+            manager.store_software(target.entry, word, lookup);
+        }
+        let word = if word == 0 { lookup } else { word };
         self.grow_hash_if_due();
         let reserved = self.reserve_entry();
         let writes = access == AccessKind::Write && !protection.is_write_copy();
@@ -99,6 +117,20 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 Err(blocked)
             }
         }
+    }
+
+    /// Holds the prototype of the page at `va`, which is committed, in memory; nothing where there
+    /// is no view.
+    pub(super) fn hold_shared(&mut self, va: Va) -> Result<Option<HeldPrototype<'m, P>>, Blocked> {
+        let manager = self.manager();
+        let page = va.vpn();
+        let Some(vad) = self.find_vad(page).filter(|vad| vad.attributes.view.is_some()) else {
+            return Ok(None);
+        };
+        let prototype = manager.prototype_of(&vad, page).ok_or(NtStatus::ACCESS_VIOLATION)?;
+        let held = manager.hold_prototype(self.token(), prototype.at)?;
+        manager.check_committed(&held, prototype)?;
+        Ok(Some(held))
     }
 
     /// Writes the entries of a page that has just got a mapping more.
