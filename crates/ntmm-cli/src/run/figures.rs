@@ -94,6 +94,8 @@ pub struct MachineFigures {
     /// Frames on each list and in use.
     #[serde(flatten)]
     pub lists: Lists,
+    /// Frames that a kernel has kept to itself.
+    pub kernel: u64,
     /// Pages committed.
     pub committed: u64,
     /// Pages that could be committed.
