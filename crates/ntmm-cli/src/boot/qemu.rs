@@ -119,8 +119,9 @@ pub enum QemuError {
     },
     /// The console was silent for too long.
     #[error(
-        "the machine hangs: no line on its console for {} seconds{}",
-        silence.as_secs(), said(complaint)
+        "no line on the machine's console for {}: it hangs, or is busy (see --timeout){}",
+        seconds(silence),
+        said(complaint)
     )]
     Silent {
         /// How long that was.
@@ -131,6 +132,12 @@ pub enum QemuError {
     /// The guest reset the machine.
     #[error("the machine reset itself, as a processor does after three faults in a row")]
     Reset,
+    /// Somebody on the host ended QEMU by a signal that it understands.
+    #[error("{QEMU} was ended from outside: {complaint}")]
+    Terminated {
+        /// What it said.
+        complaint: String,
+    },
     /// QEMU ended otherwise.
     #[error("{QEMU} ended with {status}{}", said(complaint))]
     Ended {
@@ -139,6 +146,16 @@ pub enum QemuError {
         /// What it said.
         complaint: String,
     },
+}
+
+/// How QEMU's last words begin when a signal ends it; its exit status is then that of a reset.
+const TERMINATED: &str = "terminating on signal";
+
+fn seconds(time: &Duration) -> String {
+    match time.as_secs() {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 /// QEMU's words at the end of a message.
@@ -310,6 +327,7 @@ pub fn run(
     let status = emulator.child.wait().map_err(QemuError::Start)?;
     let complaint = emulator.complaint();
     match status.code() {
+        Some(0) if complaint.contains(TERMINATED) => Err(QemuError::Terminated { complaint }),
         Some(0) => Err(QemuError::Reset),
         Some(1) => Err(QemuError::Refused { complaint }),
         Some(code) => Ending::of_exit_status(code).ok_or(QemuError::Ended { status, complaint }),
