@@ -10,7 +10,7 @@ use super::qemu::Ending;
 use super::report::{BugCheck, Line, Process, Totals};
 use crate::failure::Failure;
 use crate::output::print;
-use crate::run::figures::{Figures, MachineFigures, ProcessFigures};
+use crate::run::figures::{Figures, MachineFigures, ProcessFigures, status_name};
 
 /// What the kernel's line begins with that says why it cannot boot.
 const CANNOT_BOOT: &str = "cannot boot: ";
@@ -103,11 +103,10 @@ impl Console {
         processes.sort_by_key(|process| process.id);
         let complete = totals.is_some();
         let figures = totals.map(|totals| figures(frames, processes, totals));
+        let reason = || last_text.strip_prefix(CANNOT_BOOT).unwrap_or(&last_text).to_owned();
         let result = match (ending, bug_check) {
-            (Ending::CouldNotBoot, _) => {
-                let reason = last_text.strip_prefix(CANNOT_BOOT).unwrap_or(&last_text).to_owned();
-                Err(BootError::CouldNotBoot { reason })
-            }
+            (Ending::CouldNotBoot, _) => Err(BootError::CouldNotBoot { reason: reason() }),
+            (Ending::BadWord, _) => Err(BootError::BadWord { reason: reason() }),
             (Ending::BugCheck, Some(check)) => Err(BootError::BugCheck(check)),
             (Ending::BugCheck, None) => Err(BootError::SilentBugCheck),
             (Ending::ProgramFailed, _) => Err(BootError::Programs { processes: failed }),
@@ -168,6 +167,7 @@ fn process_figures(process: Process) -> ProcessFigures {
         working_set: process.working_set,
         verified: process.verified,
         status: process.status,
+        status_name: status_name(NtStatus::new(process.status)),
     }
 }
 

@@ -97,6 +97,8 @@ pub enum Ending {
     BugCheck,
     /// The kernel could not boot.
     CouldNotBoot,
+    /// A word of the kernel's command line means nothing to it.
+    BadWord,
 }
 
 /// Why a machine has no [`Ending`].
@@ -172,6 +174,7 @@ impl Ending {
             35 => Some(Self::ProgramFailed),
             37 => Some(Self::BugCheck),
             39 => Some(Self::CouldNotBoot),
+            41 => Some(Self::BadWord),
             _ => None,
         }
     }
@@ -300,6 +303,14 @@ impl Settings {
     }
 }
 
+/// Finds QEMU, for whoever wants to know before there is a machine.
+///
+/// # Errors
+/// It is not installed.
+pub fn installed() -> Result<PathBuf, QemuError> {
+    find(QEMU).ok_or(QemuError::Missing)
+}
+
 /// Starts QEMU and follows the machine to its end. Every line of the console goes to `on_line`,
 /// without its end of line; bytes that are no UTF-8 are replaced.
 ///
@@ -346,7 +357,7 @@ struct Emulator {
 
 impl Emulator {
     fn start(machine: &Machine) -> Result<Self, QemuError> {
-        let qemu = find(QEMU).ok_or(QemuError::Missing)?;
+        let qemu = installed()?;
         let mut command = match find("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
@@ -500,11 +511,12 @@ mod tests {
             (0x11, Ending::ProgramFailed),
             (0x12, Ending::BugCheck),
             (0x13, Ending::CouldNotBoot),
+            (0x14, Ending::BadWord),
         ];
         for (written, ending) in endings {
             assert_eq!(Ending::of_exit_status(2 * written + 1), Some(ending));
         }
-        for other in [0, 1, 2, 31, 34, 41, 255] {
+        for other in [0, 1, 2, 31, 34, 43, 255] {
             assert_eq!(Ending::of_exit_status(other), None);
         }
     }

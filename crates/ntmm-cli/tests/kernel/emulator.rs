@@ -48,6 +48,7 @@ fn a_guest_says_its_lines_and_chooses_its_end() {
         (0x11, Ending::ProgramFailed),
         (0x12, Ending::BugCheck),
         (0x13, Ending::CouldNotBoot),
+        (0x14, Ending::BadWord),
     ];
     for (number, expected) in endings {
         let kernel = stub::write(&directory, "one\r\ntwo\n\nno end", End::Exit(number));
