@@ -94,7 +94,7 @@ pub struct RunArguments {
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = ram_size)]
     pub ram: Bytes,
 
-    /// Processors.
+    /// Processors, 1 to 32.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub cpus: u32,
 
@@ -230,11 +230,11 @@ pub struct ConformanceArguments {
 /// What `ntmm boot` is asked for.
 #[derive(Args, Debug)]
 pub struct BootArguments {
-    /// Memory of the machine, 16M to 4G.
+    /// Memory of the machine, 16M to 4G. Sizes are bytes, or have a suffix K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = boot_ram_size)]
     pub ram: Bytes,
 
-    /// Processors.
+    /// Processors, 1 to 4.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
     pub cpus: u32,
 
@@ -259,7 +259,7 @@ pub struct BootArguments {
     #[arg(long = "program", value_name = "NAME [ARGUMENTS]", value_parser = program)]
     pub programs: Vec<String>,
 
-    /// The kernel image; its programs lie beside it. Without this option NTMM_KERNEL names it,
+    /// The kernel image, or the directory that it is in; its programs lie beside it. Without this option NTMM_KERNEL names it,
     /// or it is where `cargo build --release` in the folder `kernel` puts it.
     #[arg(long, value_name = "PATH")]
     pub kernel: Option<PathBuf>,
@@ -271,6 +271,11 @@ pub struct BootArguments {
     /// Stop the machine after so many seconds without a line on its console.
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
+
+    /// A word of the kernel's command line, such as ram=3000; give this option once for every
+    /// word. docs/your-own-kernel.md has the table of them.
+    #[arg(long = "word", value_name = "WORD", value_parser = word)]
+    pub words: Vec<String>,
 
     /// A further file for the archive that the kernel boots from, where programs read it by its
     /// name; give this option once for every file.
@@ -292,7 +297,7 @@ pub struct BenchKernelArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// The kernel image; its programs lie beside it. Without this option NTMM_KERNEL names it,
+    /// The kernel image, or the directory that it is in; its programs lie beside it. Without this option NTMM_KERNEL names it,
     /// or it is where `cargo build --release` in the folder `kernel` puts it.
     #[arg(long, value_name = "PATH")]
     pub kernel: Option<PathBuf>,
@@ -341,7 +346,7 @@ pub struct PagingFileSize {
 /// A number of bytes: decimal digits, then nothing, K, M or G.
 fn byte_size(text: &str) -> Result<Bytes, String> {
     let explain =
-        || "expected a number, and K, M or G after it if you like, such as 16M".to_owned();
+        || "expected a number, alone or with one of the units K, M and G, such as 16M".to_owned();
     let (digits, shift) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 10),
         Some((at, 'm' | 'M')) => (&text[..at], 20),
@@ -388,6 +393,14 @@ fn program(text: &str) -> Result<String, String> {
     }
     if text.contains(['\n', '\r']) {
         return Err("a program and its arguments are one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A word of the kernel's command line, which has blanks between words.
+fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("expected one word without blanks, such as ram=3000".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -28,6 +28,7 @@ pub mod report;
 pub mod temporary;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::arguments::BootArguments;
@@ -69,7 +70,7 @@ pub fn boot(arguments: &BootArguments) -> Result<(), Failure> {
         counting: Counting::HostTime,
         kernel: images.kernel().to_owned(),
         initrd: Some(archive.path().to_owned()),
-        words: Vec::new(),
+        words: arguments.words.clone(),
     };
     let mut console = Console::new(if arguments.json { Stream::Error } else { Stream::Output });
     let ending = qemu::run(&machine, &mut |line| console.line(line), arguments.timeout);
@@ -85,7 +86,20 @@ fn disk(arguments: &BootArguments) -> Result<Option<PagingDisk>, Failure> {
     let size = arguments.pagefile_size.unwrap_or(paging_disk::USUAL_SIZE);
     match &arguments.pagefile {
         _ if arguments.no_pagefile => Ok(None),
-        Some(path) => PagingDisk::named(path, size).map(Some),
+        Some(path) => {
+            let disk = PagingDisk::named(path, size)?;
+            let found = disk.size()?;
+            if arguments.pagefile_size.is_some() && found != size {
+                let (path, found) = (path.display(), found.get() / 1024);
+                // Whoever does not see a warning misses nothing else.
+                let _ = writeln!(
+                    io::stderr(),
+                    "ntmm: {path} is there already and is used at its own size, {found}K; \
+                     --pagefile-size says nothing then"
+                );
+            }
+            Ok(Some(disk))
+        }
         None => PagingDisk::temporary(size).map(Some),
     }
 }

@@ -73,6 +73,10 @@ fn carry_out(arguments: Arguments) -> Result<(), Failure> {
 
 /// The first paragraph of what the parser says, on one line.
 fn misused(error: &clap::Error) -> Failure {
+    // The parser would print its help instead.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::Usage("a command is missing; --help says which there are".to_owned());
+    }
     let text = error.render().to_string();
     let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let text = lines.collect::<Vec<_>>().join(" ");

@@ -87,15 +87,20 @@ pub fn start_timer(ticks: u32) {
     write(TIMER_INITIAL, ticks);
 }
 
-/// Waits so many ticks of the local timer, without interrupts.
-pub fn spin(ticks: u32) {
+/// Waits so many ticks of the local timer, without interrupts; says how many it were.
+pub fn spin(ticks: u32) -> u32 {
     write(TIMER_DIVIDE, DIVIDE_BY_ONE);
     write(TIMER, MASKED);
     write(TIMER_INITIAL, u32::MAX);
-    while u32::MAX - read(TIMER_CURRENT) < ticks {
+    let passed = loop {
+        let passed = u32::MAX - read(TIMER_CURRENT);
+        if passed >= ticks {
+            break passed;
+        }
         core::hint::spin_loop();
-    }
+    };
     write(TIMER_INITIAL, 0);
+    passed
 }
 
 fn command(processor: usize, low: u32) {

@@ -8,11 +8,12 @@
 //! the memory stays lent, and the report says so. `squatter` on the command line shows it: an
 //! address space that is never deleted moves into what was lent first, and a root never moves.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ntmm::RemoveMemory;
 use ntmm::platform::{FrameRange, Ram, SystemTime};
 use ntmm::working_set::WorkingSetLimits;
+use ntmm::{DeleteAddressSpace, NtStatus, RemoveMemory};
 use ntmm_pte::Pfn;
 use ntmm_sync::frame::FrameWords;
 
@@ -26,8 +27,6 @@ const TURN: u64 = 200_000;
 const LAST_TRIES: u32 = 5;
 /// Time the thread has to close: one minute, which is twice what so many refusals take.
 const CLOSING_TIME: u64 = 600_000_000;
-/// Address spaces to make until one of them has its root in what was lent.
-const SQUATTERS: usize = 64;
 /// What the words of a frame that the kernel has are, besides their place.
 const MARK: u64 = 0xBA11_0000_0000_0000;
 
@@ -92,16 +91,35 @@ extern "C" fn run(_: u64) -> ! {
     }
 }
 
-/// Makes address spaces until the root of one lies in the range.
+/// Makes address spaces until the root of one lies in the range, which stays. While programs have
+/// all of the range no root can come to lie in it; when they are over, one must.
 fn squat(range: FrameRange) {
+    let mut tries = 0;
+    while let Err(status) = settle(range) {
+        tries += u32::from(CLOSING.load(Ordering::SeqCst));
+        assert!(tries < LAST_TRIES, "no root came to lie in what was lent: {status}");
+        pause();
+    }
+}
+
+/// Makes address spaces until the root of one lies in the range or no other can be made, and takes
+/// down the others. Each keeps its frames until then, so that the next has others.
+fn settle(range: FrameRange) -> Result<(), NtStatus> {
     let manager = &kernel().manager;
-    let limits = WorkingSetLimits::for_memory(0);
-    let squats = (0..SQUATTERS).any(|_| {
-        let space = manager.create_address_space(limits);
-        let root = space.ok().and_then(|space| manager.root(space));
-        root.is_some_and(|root| range.contains(root))
-    });
-    assert!(squats, "no root came to lie in what was lent");
+    let mut others = Vec::new();
+    let settled = loop {
+        match manager.create_address_space(WorkingSetLimits::for_memory(0)) {
+            Ok(space) if manager.root(space).is_some_and(|root| range.contains(root)) => {
+                break Ok(());
+            }
+            Ok(space) => others.push(space),
+            Err(status) => break Err(status),
+        }
+    };
+    for space in others {
+        complete(DeleteAddressSpace::new(space))?;
+    }
+    settled
 }
 
 fn close() -> ! {

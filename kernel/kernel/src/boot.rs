@@ -115,17 +115,3 @@ pub unsafe fn read(address: u32) -> Option<BootInformation> {
         Some(BootInformation { ram, free, command_line, archive })
     }
 }
-
-impl BootInformation {
-    /// Whether the command line has `word`.
-    pub fn has(&self, word: &str) -> bool {
-        self.command_line.split_ascii_whitespace().any(|other| other == word)
-    }
-
-    /// The value of `name=value` on the command line.
-    pub fn value(&self, name: &str) -> Option<&'static str> {
-        self.command_line
-            .split_ascii_whitespace()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-    }
-}

@@ -24,6 +24,8 @@ pub enum Exit {
     BugCheck = 0x12,
     /// The machine cannot be used.
     CannotBoot = 0x13,
+    /// A word of the command line means nothing.
+    BadWord = 0x14,
 }
 
 struct Console;

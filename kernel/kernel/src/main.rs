@@ -8,6 +8,7 @@
 //! | Room | Holds |
 //! |---|---|
 //! | `boot.s`, [`boot`], [`smp`] | from the loader to Rust, for each processor |
+//! | [`words`] | what the command line asks for |
 //! | [`memory`], [`mapping`], [`heap`] | physical memory, the kernel's page tables, its heap |
 //! | [`descriptors`], [`apic`], [`time`], [`console`] | the processor's tables, interrupts, time, serial port |
 //! | [`processor`], [`dispatch`], [`sync`] | what each processor has, interrupt levels, the spin lock |
@@ -57,6 +58,7 @@ mod trap;
 mod user;
 mod wait;
 mod watchdog;
+mod words;
 
 use core::panic::PanicInfo;
 
@@ -68,9 +70,10 @@ use ntmm_pte::Pages;
 use boot::BootInformation;
 use console::Exit;
 use disk::Disk;
-use memory::PAGE;
+use memory::{MemoryMap, PAGE};
 use platform::Machine;
 use sync::Once;
+use words::{BadWord, Words};
 
 /// Bytes of the heap.
 const HEAP: u64 = 768 << 10;
@@ -106,7 +109,8 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     let Some(mut information) = (unsafe { boot::read(start_info) }) else {
         refuse(format_args!("the loader is not one that speaks PVH"))
     };
-    if information.has("probe") {
+    let words = Words::read(information.command_line).unwrap_or_else(|word| refuse_word(word));
+    if words.probe {
         // SAFETY: no other processor has been started, interrupts are off, and nothing has been
         // taken from the free memory yet.
         unsafe { probe::run(information.archive, &information.free) }
@@ -117,39 +121,39 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
         let ram = information.ram.clone();
         let stacks = scheduler::LIMIT as u64;
         if mapping::initialize(&ram, &mut information.free, stacks).is_none() {
-            too_little_memory(&information);
+            too_little_memory(&ram);
         }
-        let Some(heap) = information.free.take(HEAP / PAGE) else {
-            too_little_memory(&information)
-        };
+        let Some(heap) = information.free.take(HEAP / PAGE) else { too_little_memory(&ram) };
         heap::initialize(memory::direct(heap), HEAP as usize);
         descriptors::fill_gates();
         descriptors::initialize(0);
         scheduler::initialize(processors);
     }
     processor::become_idle(0, smp::idle_stack_limit(0));
-    if information.has("rr") {
+    if words.takes_turns {
         processor::be_polite();
     }
     apic::enable();
     time::initialize();
-    let kernel = make_manager(&information);
-    if let Some(disk) = &kernel.manager.platform().disk {
-        make_paging_file(disk, &information);
-        apic::route(disk.irq());
+    let kernel = make_manager(&information, &words);
+    match (&kernel.manager.platform().disk, words.pagefile) {
+        (Some(disk), sizes) => {
+            make_paging_file(disk, sizes);
+            apic::route(disk.irq());
+        }
+        (None, Some(_)) => refuse_word(BadWord { word: "pagefile", expected: "a paging disk" }),
+        (None, None) => {}
     }
     engines::start();
     // SAFETY: everything is there.
     unsafe { smp::start(processors) };
-    if let Some(seconds) = information.value("patience").and_then(|text| text.parse().ok()) {
+    if let Some(seconds) = words.patience {
         watchdog::be_patient(seconds);
     }
     report::ready(information.ram.pages());
     process::start_reaper();
-    if let Some(kind) = information.value("selftest") {
-        if !selftest::start(kind) {
-            refuse(format_args!("there is no self-test {kind}"));
-        }
+    if let Some(kind) = words.selftest {
+        selftest::start(kind);
     } else if let Err(message) = process::create_all() {
         refuse(format_args!("{message}"));
     } else {
@@ -159,48 +163,44 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     scheduler::idle()
 }
 
-fn make_manager(information: &BootInformation) -> &'static Kernel {
+fn make_manager(information: &BootInformation, words: &Words) -> &'static Kernel {
     let mut free = information.free.clone();
-    if let Some(pages) = information.value("ram").and_then(|pages| pages.parse().ok()) {
+    if let Some(pages) = words.ram {
         free.truncate(pages);
     }
-    let withheld = information.value("balloon").map(|pages| {
-        let taken = pages.parse().ok().and_then(|pages| free.take_last(pages));
+    let withheld = words.balloon.map(|pages| {
+        let taken = free.take_last(pages);
         taken.unwrap_or_else(|| refuse(format_args!("there are no {pages} pages to withhold")))
     });
-    let seed = information.value("seed").and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let profile = information.value("profile").unwrap_or("legacy");
-    let Some(profile) = Profile::from_name(profile) else {
-        refuse(format_args!("the profiles are legacy and modern, not {profile}"))
-    };
+    let (profile, squats, seed) = (words.profile, words.squatter, words.seed);
+    let memory = free.clone();
     let disk = Disk::find(information.command_line);
     let machine = Machine::new(free, disk, seed);
     let config = Config { span: withheld, ..Config::default() };
     match Manager::new(machine, config) {
         // SAFETY: once, and no other processor has been started.
         Ok(manager) => unsafe {
-            let squats = information.has("squatter");
             KERNEL.set(Kernel { manager, archive: information.archive, profile, withheld, squats })
         },
-        Err(BootError::InstallMoreMemory { .. }) => too_little_memory(information),
+        Err(BootError::InstallMoreMemory { .. }) => too_little_memory(&memory),
         Err(error) => refuse(format_args!("{error}")),
     }
 }
 
 /// Gives the disk to the manager as paging file, as large as the command line says.
-fn make_paging_file(disk: &Disk, information: &BootInformation) {
+fn make_paging_file(disk: &Disk, sizes: Option<(u64, u64)>) {
     let whole = disk.pages();
-    let wanted = information.value("pagefile").map_or("", |sizes| sizes);
-    let (minimum, maximum) = wanted.split_once(':').unwrap_or((wanted, wanted));
-    let pages = |text: &str| text.parse().unwrap_or(whole).min(whole);
-    let (minimum, maximum) = (pages(minimum), pages(maximum));
     if whole < SMALLEST_PAGING_FILE {
         refuse(format_args!(
             "the paging disk has {whole} pages of 4 KiB, at least {SMALLEST_PAGING_FILE} are needed"
         ));
     }
-    let sizes = (Pages::new(minimum), Pages::new(maximum.max(minimum)));
-    if let Err(status) = kernel().manager.create_paging_file(FileId(0), sizes.0, sizes.1) {
+    let (minimum, maximum) = sizes.unwrap_or((whole, whole));
+    if minimum < SMALLEST_PAGING_FILE || maximum > whole {
+        refuse_word(BadWord { word: "pagefile", expected: "256 pages to as many as the disk has" });
+    }
+    let (minimum, maximum) = (Pages::new(minimum), Pages::new(maximum));
+    if let Err(status) = kernel().manager.create_paging_file(FileId(0), minimum, maximum) {
         refuse(format_args!("the paging file cannot be used: {status}"));
     }
 }
@@ -211,12 +211,18 @@ fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     console::exit(Exit::CannotBoot)
 }
 
+/// A word of the command line means nothing.
+fn refuse_word(word: BadWord) -> ! {
+    console::write_at_the_end(format_args!("cannot boot: {word}\n"));
+    console::exit(Exit::BadWord)
+}
+
 /// NT's bug check for it is INSTALL_MORE_MEMORY.
-fn too_little_memory(information: &BootInformation) -> ! {
+fn too_little_memory(memory: &MemoryMap) -> ! {
     refuse(format_args!(
         "INSTALL_MORE_MEMORY (0x{:X}): {} KiB of memory are too little",
         bug_check::INSTALL_MORE_MEMORY,
-        information.ram.pages() * PAGE / 1024
+        memory.pages() * PAGE / 1024
     ))
 }
 

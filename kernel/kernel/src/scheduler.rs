@@ -637,11 +637,16 @@ pub fn describe() {
     let Some(scheduler) = SCHEDULER.try_get().and_then(SpinLock::try_lock) else { return };
     for (id, thread) in scheduler.threads.iter().enumerate() {
         if thread.state != State::Ended && thread.priority != Priority::Idle {
-            let process = thread.home.map(|home| home.process);
-            crate::console::write_at_the_end(format_args!(
-                "thread {id} of process {process:?}: {:?}\n",
-                thread.state
-            ));
+            // Processes are reported by numbers from 1 on.
+            let state = &thread.state;
+            match thread.home.map(|home| home.process + 1) {
+                Some(process) => crate::console::write_at_the_end(format_args!(
+                    "thread {id} of process {process}: {state:?}\n"
+                )),
+                None => crate::console::write_at_the_end(format_args!(
+                    "thread {id} of the kernel: {state:?}\n"
+                )),
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The arguments of a program: words, of which most are `key=value`.
 
+use core::ops::RangeBounds;
+
 use crate::NtStatus;
 use crate::println;
 
@@ -21,11 +23,44 @@ impl<'a> Arguments<'a> {
         self.text.split_ascii_whitespace()
     }
 
+    /// Every word is one of these keys with a value.
+    ///
+    /// # Errors
+    /// [`NtStatus::INVALID_PARAMETER`], after saying so, when one is not.
+    pub fn only(&self, keys: &[&str]) -> Result<(), NtStatus> {
+        let is_known =
+            |word: &str| word.split_once('=').is_some_and(|(key, _)| keys.contains(&key));
+        match self.words().find(|word| !is_known(word)) {
+            None => Ok(()),
+            Some(word) => {
+                println!("{word}: none of the arguments {keys:?}");
+                Err(NtStatus::INVALID_PARAMETER)
+            }
+        }
+    }
+
     /// The value of the last word `key=value`.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&'a str> {
         let value = |word: &'a str| word.strip_prefix(key)?.strip_prefix('=');
         self.words().filter_map(value).last()
+    }
+
+    /// As [`number`](Self::number), of a range.
+    ///
+    /// # Errors
+    /// [`NtStatus::INVALID_PARAMETER`], after saying so, also when the number is out of the range.
+    pub fn number_in<R>(&self, key: &str, default: u64, range: R) -> Result<u64, NtStatus>
+    where
+        R: RangeBounds<u64>,
+    {
+        let number = self.number(key, default)?;
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            println!("{key}={number}: cannot be");
+            Err(NtStatus::INVALID_PARAMETER)
+        }
     }
 
     /// The number in the last word `key=value`, decimal or with `0x` hexadecimal; `default` when

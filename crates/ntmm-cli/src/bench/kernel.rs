@@ -43,7 +43,8 @@ pub fn kernel(arguments: &BenchKernelArguments) -> Result<(), Failure> {
     let program = images.program(PROGRAM).map_err(BootError::from)?;
     let archive = pack(&program).map_err(BootError::from)?;
     let archive = TemporaryFile::holding("cannot write the archive in", &archive)?;
-    // What is missing for Linux is said before anything is measured.
+    // What is missing is said before anything is measured.
+    qemu::installed().map_err(BootError::from)?;
     let linux = match &arguments.linux {
         _ if arguments.no_linux => None,
         Some(path) => Some(Linux::at(path)?),

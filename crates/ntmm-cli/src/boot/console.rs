@@ -10,7 +10,7 @@ use super::qemu::Ending;
 use super::report::{BugCheck, Line, Process, Totals};
 use crate::failure::Failure;
 use crate::output::print;
-use crate::run::figures::{Figures, Lists, MachineFigures, ProcessFigures};
+use crate::run::figures::{Figures, MachineFigures, ProcessFigures, status_name};
 
 /// What the kernel's line begins with that says why it cannot boot.
 const CANNOT_BOOT: &str = "cannot boot: ";
@@ -28,8 +28,8 @@ pub enum Stream {
 #[derive(Debug)]
 pub struct Console {
     stream: Stream,
-    /// Frames the kernel has kept for itself.
-    kept: u64,
+    /// Frames of the machine, those included that the manager never has.
+    frames: u64,
     processes: Vec<Process>,
     totals: Option<Totals>,
     bug_check: Option<BugCheck>,
@@ -47,7 +47,7 @@ impl Console {
     pub const fn new(stream: Stream) -> Self {
         Self {
             stream,
-            kept: 0,
+            frames: 0,
             processes: Vec::new(),
             totals: None,
             bug_check: None,
@@ -60,7 +60,7 @@ impl Console {
     /// Takes a line.
     pub fn line(&mut self, line: &str) {
         match Line::read(line) {
-            Line::Ready(ready) => self.kept = ready.frames.saturating_sub(ready.manager_frames),
+            Line::Ready(ready) => self.frames = ready.frames,
             Line::Process(process) => self.processes.push(process),
             Line::Result(totals) => self.totals = Some(totals),
             Line::BugCheck(check) => self.bug_check = Some(check),
@@ -97,16 +97,16 @@ impl Console {
     /// report them, and what went wrong.
     pub fn verdict(self, ending: Ending) -> (Option<Figures>, Result<(), Failure>) {
         let failed = self.failed_processes();
-        let Self { kept, mut processes, totals, bug_check, last_text, malformed, failure, .. } =
-            self;
+        let Self {
+            frames, mut processes, totals, bug_check, last_text, malformed, failure, ..
+        } = self;
         processes.sort_by_key(|process| process.id);
         let complete = totals.is_some();
-        let figures = totals.map(|totals| figures(kept, processes, totals));
+        let figures = totals.map(|totals| figures(frames, processes, totals));
+        let reason = || last_text.strip_prefix(CANNOT_BOOT).unwrap_or(&last_text).to_owned();
         let result = match (ending, bug_check) {
-            (Ending::CouldNotBoot, _) => {
-                let reason = last_text.strip_prefix(CANNOT_BOOT).unwrap_or(&last_text).to_owned();
-                Err(BootError::CouldNotBoot { reason })
-            }
+            (Ending::CouldNotBoot, _) => Err(BootError::CouldNotBoot { reason: reason() }),
+            (Ending::BadWord, _) => Err(BootError::BadWord { reason: reason() }),
             (Ending::BugCheck, Some(check)) => Err(BootError::BugCheck(check)),
             (Ending::BugCheck, None) => Err(BootError::SilentBugCheck),
             (Ending::ProgramFailed, _) => Err(BootError::Programs { processes: failed }),
@@ -127,9 +127,9 @@ impl Console {
     }
 }
 
-/// The kernel's reports as the figures of a run. What the kernel has kept is in use, as the
-/// manager's own frames are.
-fn figures(kept: u64, processes: Vec<Process>, totals: Totals) -> Figures {
+/// The kernel's reports as the figures of a run. What the manager does not have at the end, of the
+/// machine's `frames`, the kernel has.
+fn figures(frames: u64, processes: Vec<Process>, totals: Totals) -> Figures {
     let processes: Vec<ProcessFigures> = processes.into_iter().map(process_figures).collect();
     let machine = totals.machine;
     Figures {
@@ -144,8 +144,9 @@ fn figures(kept: u64, processes: Vec<Process>, totals: Totals) -> Figures {
             cpus: machine.cpus,
             threads: None,
             seed: None,
-            frames: machine.frames + kept,
-            lists: Lists { active: machine.lists.active + kept, ..machine.lists },
+            frames: frames.max(machine.frames),
+            lists: machine.lists,
+            kernel: frames.saturating_sub(machine.frames),
             committed: machine.committed,
             commit_limit: machine.commit_limit,
         },
@@ -166,5 +167,33 @@ fn process_figures(process: Process) -> ProcessFigures {
         working_set: process.working_set,
         verified: process.verified,
         status: process.status,
+        status_name: status_name(NtStatus::new(process.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lent_at_run_time_is_counted_once() {
+        let mut console = Console::new(Stream::Error);
+        for line in [
+            r#"@ready {"cpus":1,"frames":8000,"manager_frames":5000,"paging_file":0}"#,
+            concat!(
+                r#"@result {"seconds":1.5,"faults":{"demand_zero":0,"transition":0,"#,
+                r#""page_file":0,"collided":0,"total":0},"paging_file":{"reads":0,"#,
+                r#""pages_read":0,"writes":0,"pages_written":0,"peak_slots":0,"slots":0},"#,
+                r#""machine":{"paging":"amd64","cpus":1,"frames":7000,"zeroed":0,"free":6900,"#,
+                r#""standby":0,"modified":0,"modified_no_write":0,"bad":0,"active":100,"#,
+                r#""transition":0,"committed":9,"commit_limit":10}}"#
+            ),
+        ] {
+            console.line(line);
+        }
+        let (figures, result) = console.verdict(Ending::Good);
+        result.expect("a good end");
+        let machine = figures.expect("the machine has reported").machine;
+        assert_eq!((machine.frames, machine.lists.active, machine.kernel), (8000, 100, 1000));
     }
 }

@@ -25,6 +25,12 @@ pub enum BootError {
         /// The last line on its console.
         reason: String,
     },
+    /// A word of the kernel's command line means nothing to it.
+    #[error("the kernel refuses {reason}")]
+    BadWord {
+        /// The last line on its console.
+        reason: String,
+    },
     /// The kernel stopped.
     #[error("the kernel stopped: {0}")]
     BugCheck(BugCheck),
@@ -86,6 +92,7 @@ impl BootError {
         match self {
             Self::Image(_)
             | Self::Archive(_)
+            | Self::BadWord { .. }
             | Self::Qemu(QemuError::Missing | QemuError::Start(_) | QemuError::Refused { .. }) => 2,
             Self::CouldNotBoot { .. } => 3,
             Self::BugCheck(check) if check.code == BugCheckCode::NoPagesAvailable as u32 => 3,

@@ -14,6 +14,12 @@ pub const KERNEL_VARIABLE: &str = "NTMM_KERNEL";
 /// Where `cargo build --release` puts the kernel, from the repository's root.
 const BUILT: &str = "kernel/target/x86_64-unknown-linux-gnu/release/ntmm-kernel";
 
+/// The kernel image's name there.
+const NAME: &str = "ntmm-kernel";
+
+/// Programs that a message names at most.
+const NAMED: usize = 16;
+
 /// What the file of every image begins with.
 const ELF: &[u8] = b"\x7fELF";
 
@@ -68,9 +74,12 @@ pub enum ImageError {
 
 fn others(programs: &[String]) -> String {
     if programs.is_empty() {
-        String::new()
-    } else {
-        format!(" (there are {})", programs.join(", "))
+        return String::new();
+    }
+    let named = programs.get(..NAMED).unwrap_or(programs);
+    match programs.len() - named.len() {
+        0 => format!(" (there are {})", named.join(", ")),
+        more => format!(" (there are {} and {more} more)", named.join(", ")),
     }
 }
 
@@ -87,7 +96,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Finds the kernel: at `asked`, else where the environment variable says, else where it is
+    /// Finds the kernel: at `asked`, or in that directory, else where the environment variable says, else where it is
     /// built.
     ///
     /// # Errors
@@ -95,7 +104,8 @@ impl Images {
     pub fn find(asked: Option<&Path>) -> Result<Self, ImageError> {
         let named = || env::var_os(KERNEL_VARIABLE).filter(|value| !value.is_empty());
         let asked = asked.map(Path::to_owned).or_else(|| named().map(PathBuf::from));
-        let path = asked.unwrap_or_else(built);
+        let asked = asked.unwrap_or_else(built);
+        let path = if asked.is_dir() { asked.join(NAME) } else { asked };
         match image(&path) {
             Err(ImageError::Unreadable { error, .. })
                 if error.kind() == io::ErrorKind::NotFound =>
@@ -184,6 +194,24 @@ mod tests {
             assert!(said(name).contains("is not the name of a program"), "{}", said(name));
         }
         fs::remove_dir_all(directory).expect("the directory is there");
+    }
+
+    #[test]
+    fn a_directory_is_that_of_the_kernel() {
+        let directory = directory("itself");
+        let said = Images::find(Some(&directory)).expect_err("no kernel").to_string();
+        assert!(said.contains(&directory.join(NAME).display().to_string()), "{said}");
+        fs::rename(directory.join("kernel"), directory.join(NAME)).expect("it is there");
+        let images = Images::find(Some(&directory)).expect("a kernel");
+        assert_eq!(images.kernel(), directory.join(NAME));
+        fs::remove_dir_all(directory).expect("the directory is there");
+    }
+
+    #[test]
+    fn a_crowd_of_programs_is_cut_short() {
+        let names: Vec<String> = (0..NAMED + 3).map(|number| number.to_string()).collect();
+        assert!(others(&names).ends_with(", 15 and 3 more)"), "{}", others(&names));
+        assert_eq!(others(&names[..2]), " (there are 0, 1)");
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub enum Ending {
     BugCheck,
     /// The kernel could not boot.
     CouldNotBoot,
+    /// A word of the kernel's command line means nothing to it.
+    BadWord,
 }
 
 /// Why a machine has no [`Ending`].
@@ -119,8 +121,9 @@ pub enum QemuError {
     },
     /// The console was silent for too long.
     #[error(
-        "the machine hangs: no line on its console for {} seconds{}",
-        silence.as_secs(), said(complaint)
+        "no line on the machine's console for {}: it hangs, or is busy (see --timeout){}",
+        seconds(silence),
+        said(complaint)
     )]
     Silent {
         /// How long that was.
@@ -131,6 +134,12 @@ pub enum QemuError {
     /// The guest reset the machine.
     #[error("the machine reset itself, as a processor does after three faults in a row")]
     Reset,
+    /// Somebody on the host ended QEMU by a signal that it understands.
+    #[error("{QEMU} was ended from outside: {complaint}")]
+    Terminated {
+        /// What it said.
+        complaint: String,
+    },
     /// QEMU ended otherwise.
     #[error("{QEMU} ended with {status}{}", said(complaint))]
     Ended {
@@ -139,6 +148,16 @@ pub enum QemuError {
         /// What it said.
         complaint: String,
     },
+}
+
+/// How QEMU's last words begin when a signal ends it; its exit status is then that of a reset.
+const TERMINATED: &str = "terminating on signal";
+
+fn seconds(time: &Duration) -> String {
+    match time.as_secs() {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
 }
 
 /// QEMU's words at the end of a message.
@@ -155,6 +174,7 @@ impl Ending {
             35 => Some(Self::ProgramFailed),
             37 => Some(Self::BugCheck),
             39 => Some(Self::CouldNotBoot),
+            41 => Some(Self::BadWord),
             _ => None,
         }
     }
@@ -283,6 +303,14 @@ impl Settings {
     }
 }
 
+/// Finds QEMU, for whoever wants to know before there is a machine.
+///
+/// # Errors
+/// It is not installed.
+pub fn installed() -> Result<PathBuf, QemuError> {
+    find(QEMU).ok_or(QemuError::Missing)
+}
+
 /// Starts QEMU and follows the machine to its end. Every line of the console goes to `on_line`,
 /// without its end of line; bytes that are no UTF-8 are replaced.
 ///
@@ -310,6 +338,7 @@ pub fn run(
     let status = emulator.child.wait().map_err(QemuError::Start)?;
     let complaint = emulator.complaint();
     match status.code() {
+        Some(0) if complaint.contains(TERMINATED) => Err(QemuError::Terminated { complaint }),
         Some(0) => Err(QemuError::Reset),
         Some(1) => Err(QemuError::Refused { complaint }),
         Some(code) => Ending::of_exit_status(code).ok_or(QemuError::Ended { status, complaint }),
@@ -328,7 +357,7 @@ struct Emulator {
 
 impl Emulator {
     fn start(machine: &Machine) -> Result<Self, QemuError> {
-        let qemu = find(QEMU).ok_or(QemuError::Missing)?;
+        let qemu = installed()?;
         let mut command = match find("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
@@ -482,11 +511,12 @@ mod tests {
             (0x11, Ending::ProgramFailed),
             (0x12, Ending::BugCheck),
             (0x13, Ending::CouldNotBoot),
+            (0x14, Ending::BadWord),
         ];
         for (written, ending) in endings {
             assert_eq!(Ending::of_exit_status(2 * written + 1), Some(ending));
         }
-        for other in [0, 1, 2, 31, 34, 41, 255] {
+        for other in [0, 1, 2, 31, 34, 43, 255] {
             assert_eq!(Ending::of_exit_status(other), None);
         }
     }

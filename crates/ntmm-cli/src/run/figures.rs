@@ -94,6 +94,8 @@ pub struct MachineFigures {
     /// Frames on each list and in use.
     #[serde(flatten)]
     pub lists: Lists,
+    /// Frames that a kernel has kept to itself.
+    pub kernel: u64,
     /// Pages committed.
     pub committed: u64,
     /// Pages that could be committed.
@@ -153,6 +155,8 @@ pub struct ProcessFigures {
     pub verified: u64,
     /// The status the program ended with; 0 when all went well.
     pub status: u32,
+    /// NT's name of it, if it is one that ntmm knows.
+    pub status_name: Option<String>,
 }
 
 impl Lists {
@@ -246,6 +250,13 @@ impl ProcessFigures {
             working_set: header.map_or(0, |header| header.size().into()),
             verified: process.shadow.verified(),
             status: NtStatus::SUCCESS.code(),
+            status_name: status_name(NtStatus::SUCCESS),
         }
     }
+}
+
+/// NT's name of a status.
+#[must_use]
+pub fn status_name(status: NtStatus) -> Option<String> {
+    status.name().map(|name| format!("STATUS_{name}"))
 }

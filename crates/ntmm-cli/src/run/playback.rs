@@ -328,6 +328,7 @@ impl<M: Hardware> Playback<M> {
                 seed: Some(self.setup.seed),
                 frames: self.setup.ram.get(),
                 lists: Lists::of(manager),
+                kernel: 0,
                 committed: memory.committed.get(),
                 commit_limit: memory.commit_limit.get(),
             },

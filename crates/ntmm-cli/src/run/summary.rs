@@ -101,12 +101,35 @@ pub fn paging(figures: &Figures) -> Table {
 pub fn lists(figures: &Figures) -> Table {
     let machine = &figures.machine;
     let lists = machine.lists;
-    let mut table =
-        Table::new(["frames", "zeroed", "free", "standby", "modified", "active", "in transition"]);
     let counts =
         [lists.zeroed, lists.free, lists.standby, lists.modified, lists.active, lists.transition];
     let [a, b, c, d, e, f] = counts.map(grouped);
-    table.row([grouped(machine.frames), a, b, c, d, e, f]);
+    let frames = grouped(machine.frames);
+    // The simulated machine has no kernel beside the manager.
+    if machine.kernel == 0 {
+        let mut table = Table::new([
+            "frames",
+            "zeroed",
+            "free",
+            "standby",
+            "modified",
+            "active",
+            "in transition",
+        ]);
+        table.row([frames, a, b, c, d, e, f]);
+        return table;
+    }
+    let mut table = Table::new([
+        "frames",
+        "zeroed",
+        "free",
+        "standby",
+        "modified",
+        "active",
+        "in transition",
+        "kernel",
+    ]);
+    table.row([frames, a, b, c, d, e, f, grouped(machine.kernel)]);
     table
 }
 

@@ -183,3 +183,11 @@ fn a_full_standard_output_is_no_success() {
         .status();
     assert_eq!(status.expect("the program starts").code(), Some(2));
 }
+
+#[test]
+fn a_command_that_is_missing_is_said() {
+    for group in ["bench", "trace"] {
+        let complaint = "a command is missing; --help says which there are";
+        assert_eq!(ntmm([group]).complaint(2), complaint);
+    }
+}

@@ -42,7 +42,7 @@ fn a_profile_that_does_not_exist_is_refused() {
         return;
     }
     let (lines, ending) = run("no_profile", "vista", &["stack"]);
-    assert_eq!(ending, Ending::CouldNotBoot, "{lines:#?}");
+    assert_eq!(ending, Ending::BadWord, "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("vista")), "{lines:#?}");
 }
 

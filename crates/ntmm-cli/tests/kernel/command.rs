@@ -121,6 +121,10 @@ fn a_missing_qemu_is_named_with_its_package() {
     assert!(complaint.contains("qemu-system-x86_64 is not installed"), "{complaint}");
     assert!(complaint.contains("apt-get install"), "{complaint}");
     assert!(complaint.ends_with(" qemu-system-x86"), "{complaint}");
+    fs::copy(&kernel, directory.join("bench")).expect("temporary files can be written");
+    let mut bench = std::process::Command::new(env!("CARGO_BIN_EXE_ntmm"));
+    bench.args(["bench", "kernel", "--kernel", argument(&kernel)]).env("PATH", "");
+    assert!(outcome(&mut bench).complaint(2).contains("qemu-system-x86_64 is not installed"));
 }
 
 #[test]
@@ -142,6 +146,43 @@ fn missing_images_are_named_with_what_builds_them() {
     fs::write(&text, "no image").expect("temporary file");
     let run = boot(&text, &[]);
     assert!(run.complaint(2).ends_with("is not an ELF image"), "{}", run.stderr);
+}
+
+#[test]
+fn the_size_of_a_paging_file_that_exists_is_not_changed_in_silence() {
+    let directory = directory("paging_file_size");
+    let kernel = stub::write(&directory, "", End::Exit(0x13));
+    let file = directory.join("page.img");
+    fs::write(&file, vec![0; 1 << 20]).expect("temporary file");
+    let said = |size| {
+        let arguments = ["--program", "stub", "--pagefile", argument(&file)];
+        let run = boot(&kernel, &[&arguments[..], &["--pagefile-size", size]].concat());
+        assert_eq!(fs::metadata(&file).expect("it stays").len(), 1 << 20);
+        run.stderr
+    };
+    assert!(said("2M").contains("is used at its own size, 1024K"), "{}", said("2M"));
+    assert!(!said("1M").contains("own size"), "{}", said("1M"));
+}
+
+#[test]
+fn arguments_that_mean_nothing_to_a_program_are_refused() {
+    if !qemu_is_here() {
+        return;
+    }
+    for program in [
+        "verify foo=1",
+        "verify pages",
+        "verify pages=0",
+        "reuse pages=0",
+        "threads count=0",
+        "threads count=1000",
+        "guard now",
+        "stack kind=nosuch",
+        "wild depth=1",
+    ] {
+        let run = boot(kernel(), &["--no-pagefile", "--program", program]);
+        assert!(run.complaint(1).contains("STATUS_INVALID_PARAMETER"), "{program}: {run:?}");
+    }
 }
 
 #[test]
@@ -196,6 +237,8 @@ fn bad_usage_is_refused() {
         ["--timeout", "0"],
         ["--timeout", "soon"],
         ["--program", " "],
+        ["--word", ""],
+        ["--word", "ram=3000 seed=7"],
         ["--program", "verify\nguard"],
         ["--pagefile-size", "0"],
     ] {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ntmm_cli::boot::qemu::{self, Board, Counting, Ending, Machine, QemuError};
@@ -48,6 +48,7 @@ fn a_guest_says_its_lines_and_chooses_its_end() {
         (0x11, Ending::ProgramFailed),
         (0x12, Ending::BugCheck),
         (0x13, Ending::CouldNotBoot),
+        (0x14, Ending::BadWord),
     ];
     for (number, expected) in endings {
         let kernel = stub::write(&directory, "one\r\ntwo\n\nno end", End::Exit(number));
@@ -94,7 +95,8 @@ fn silence_is_a_hang() {
     assert_eq!(lines, ["words", "and no more"]);
     let boot = boot(&kernel, &["--program", "stub", "--timeout", "5"]);
     let complaint = boot.complaint(1);
-    assert_eq!(complaint, "the machine hangs: no line on its console for 5 seconds");
+    let silence = "no line on the machine's console for 5 seconds: it hangs, or is busy";
+    assert_eq!(complaint, format!("{silence} (see --timeout)"));
     assert_eq!(boot.stdout, "words\nand no more\n");
 }
 
@@ -133,17 +135,17 @@ fn a_disk_with_an_awkward_name_is_used() {
     assert_eq!(run(&machine, PATIENCE).1.expect("it ends by itself"), Ending::Good);
 }
 
-/// The processes of this system that run QEMU with this kernel.
-fn emulators_of(kernel: &Path) -> usize {
+/// The processes of this system that run QEMU with this kernel, by number.
+fn emulators_of(kernel: &Path) -> Vec<String> {
     let entries = fs::read_dir("/proc").expect("there are processes").flatten();
-    let commands = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    let of_kernel = commands.filter(|command| {
+    let of_kernel = entries.filter(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|byte| *byte == 0);
         let program = words.next().unwrap_or_default();
         program.ends_with(b"qemu-system-x86_64")
             && words.any(|word| word == argument(kernel).as_bytes())
     });
-    of_kernel.count()
+    of_kernel.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
@@ -158,15 +160,33 @@ fn no_emulator_outlives_the_program() {
     let stdout = program.stdout.take().expect("a pipe");
     let mut lines = BufReader::new(stdout).lines();
     assert_eq!(lines.next().expect("a line").expect("text"), "begun");
-    assert_eq!(emulators_of(&kernel), 1);
+    assert_eq!(emulators_of(&kernel).len(), 1);
     program.kill().expect("it runs");
     program.wait().expect("it ends");
     // The system kills the emulator on its own time.
     for _ in 0..20_000 {
-        if emulators_of(&kernel) == 0 {
+        if emulators_of(&kernel).is_empty() {
             return;
         }
         std::thread::yield_now();
     }
     panic!("the emulator still runs");
+}
+
+#[test]
+fn an_emulator_that_is_ended_from_outside_has_not_reset() {
+    if !qemu_is_here() {
+        return;
+    }
+    let directory = directory("terminated");
+    let kernel = stub::write(&directory, "begun\n", End::Hang);
+    let mut terminate = |line: &str| {
+        assert_eq!(line, "begun");
+        let killed = Command::new("kill").args(emulators_of(&kernel)).status();
+        assert!(killed.expect("kill starts").success());
+    };
+    let ending = qemu::run(&machine(&kernel), &mut terminate, PATIENCE);
+    let error = ending.expect_err("it does not end by itself");
+    assert!(matches!(error, QemuError::Terminated { .. }), "{error}");
+    assert!(error.to_string().contains("signal 15"), "{error}");
 }

@@ -93,6 +93,54 @@ fn too_little_memory_is_said() {
 }
 
 #[test]
+fn words_that_mean_nothing_are_refused() {
+    if !qemu_is_here() {
+        return;
+    }
+    for word in [
+        "foo=bar",
+        "foo",
+        "ram=abc",
+        "ram=-1",
+        "ram=0",
+        "ram",
+        "balloon=",
+        "squatter",
+        "squatter=1",
+        "seed=abc",
+        "patience=0",
+        "profile=xp",
+        "selftest=nosuch",
+        "pagefile=abc",
+        "pagefile=0",
+        "pagefile=100",
+        "pagefile=1000:500",
+        "pagefile=1000:1000000",
+    ] {
+        let run = boot(kernel(), &["--ram", "24M", "--program", "guard", "--word", word]);
+        let name = word.split('=').next().unwrap_or_default();
+        let complaint = run.complaint(2);
+        assert!(complaint.starts_with("the kernel refuses the word "), "{word}: {complaint}");
+        assert!(complaint.contains(name), "{word}: {complaint}");
+    }
+    let disk = ["--no-pagefile", "--word", "pagefile=1000", "--program", "guard"];
+    assert!(boot(kernel(), &disk).complaint(2).contains("a paging disk"));
+}
+
+#[test]
+fn words_reach_the_kernel() {
+    if !qemu_is_here() {
+        return;
+    }
+    let words = ["--word", "ram=3000", "--word", "pagefile=1000:2000", "--word", "seed=7"];
+    let figures = boot(kernel(), &[&words[..], &["--program", "guard", "--json"]].concat()).json(0);
+    assert_eq!(number(&figures, "/paging_file/slots"), 999, "{figures}");
+    assert!(number(&figures, "/machine/kernel") > 5000, "{figures}");
+    let run = boot(kernel(), &["--word", "ram=20", "--program", "guard"]);
+    assert!(run.complaint(3).contains(": 80 KiB of memory are too little"), "{}", run.stderr);
+}
+
+#[test]
 fn an_archive_larger_than_memory_is_no_hang() {
     if !qemu_is_here() {
         return;
@@ -154,6 +202,7 @@ fn more_than_can_be_promised_is_refused_and_nothing_else_suffers() {
     assert!(run.complaint(3).starts_with("process 1 (verify) ended with "), "{}", run.stderr);
     assert!(run.complaint(3).contains("STATUS_COMMITMENT_LIMIT"), "{}", run.stderr);
     let figures = run.json(3);
+    assert_eq!(figures["processes"][0]["status_name"], "STATUS_COMMITMENT_LIMIT");
     assert_eq!(number(&figures, "/processes/1/status"), 0);
     assert!(number(&figures, "/processes/1/verified") > 0);
 }
@@ -293,7 +342,9 @@ fn a_disk_that_cannot_be_written_is_no_hang() {
                 "{lines:?}"
             ),
             Ending::ProgramFailed => assert_eq!(processes(&lines).len(), 2, "{lines:?}"),
-            Ending::Good | Ending::CouldNotBoot => panic!("{ending:?}: {lines:?}"),
+            Ending::Good | Ending::CouldNotBoot | Ending::BadWord => {
+                panic!("{ending:?}: {lines:?}")
+            }
         }
     }
 }

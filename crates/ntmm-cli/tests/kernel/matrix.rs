@@ -84,6 +84,7 @@ fn check(figures: &Value, paging: Paging, demand: Demand) {
         "bad",
         "active",
         "transition",
+        "kernel",
     ];
     let located: u64 = lists.iter().map(|list| get(&format!("/machine/{list}"))).sum();
     // The zeroing engine may have a frame in its hands.

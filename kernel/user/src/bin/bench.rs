@@ -67,8 +67,8 @@ const REST: u64 = 500_000;
 /// Microseconds the service that flushes the modified list pauses.
 const PAUSE: u64 = 1_000;
 
-fn main(_: Arguments<'_>) -> NtStatus {
-    match run() {
+fn main(arguments: Arguments<'_>) -> NtStatus {
+    match arguments.only(&[]).and_then(|()| run()) {
         Ok(()) => NtStatus::SUCCESS,
         Err(status) => {
             println!("bench: {status}");

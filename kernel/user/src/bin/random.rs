@@ -36,6 +36,7 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>) -> Result<NtStatus, NtStatus> {
+    arguments.only(&["seed", "steps"])?;
     let seed = arguments.number("seed", 1)?;
     let steps = arguments.number("steps", 1000)?;
     let steps = u32::try_from(steps).map_err(|_| NtStatus::INVALID_PARAMETER)?;

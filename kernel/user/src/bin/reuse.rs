@@ -62,8 +62,9 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
+    arguments.only(&["rounds", "pages", "seed"])?;
     let rounds = arguments.number("rounds", 16)?;
-    let largest = arguments.number("pages", 64)?.max(1);
+    let largest = arguments.number_in("pages", 64, 1..)?;
     let mut random = Random::new(arguments.number("seed", 1)?);
     println!("reuse: {rounds} rounds, blocks of up to {largest} pages");
     exceptions::install()?;

@@ -45,6 +45,7 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
+    arguments.only(&["kind"])?;
     match arguments.text("kind").unwrap_or("all") {
         "all" => {
             exceptions::install()?;

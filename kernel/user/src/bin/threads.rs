@@ -1,6 +1,6 @@
 //! Several threads touch the same pages at the same time.
 //!
-//! Arguments: `count=N` threads (default 4), `pages=M` (default 128), `rounds=R` (default 4).
+//! Arguments: `count=N` threads (1 to 64, default 4), `pages=M` (default 128), `rounds=R` (default 4).
 //! Every thread goes through all pages in every round, in the same order as the others or in one
 //! of its own, so that they fault on the same page at once; meanwhile the first thread empties
 //! the working set. On each visit a thread checks the page's stamp and counts itself in, by an
@@ -80,8 +80,9 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
-    let count = arguments.number("count", 4)?.clamp(1, MOST_THREADS);
-    let pages = arguments.number("pages", 128)?.max(1);
+    arguments.only(&["count", "pages", "rounds"])?;
+    let count = arguments.number_in("count", 4, 1..=MOST_THREADS)?;
+    let pages = arguments.number_in("pages", 128, 1..)?;
     let rounds = arguments.number("rounds", 4)?;
     println!("threads: {count} threads, {pages} pages, {rounds} rounds");
     let block = Block::commit_new(pages)?;

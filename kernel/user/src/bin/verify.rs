@@ -61,7 +61,8 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
-    let pages = arguments.number("pages", 256)?;
+    arguments.only(&["pages", "rounds", "seed"])?;
+    let pages = arguments.number_in("pages", 256, 1..)?;
     let rounds = arguments.number("rounds", 3)?;
     let seed = arguments.number("seed", 1)?;
     println!("verify: {pages} pages, {rounds} rounds, seed {seed}");

@@ -44,6 +44,7 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
+    arguments.only(&["profile"])?;
     let profile = match arguments.text("profile").unwrap_or("legacy") {
         "legacy" => Profile::Legacy,
         "modern" => Profile::Modern,

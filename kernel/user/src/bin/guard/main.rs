@@ -16,9 +16,9 @@ use ntmm_user::{Arguments, NtStatus};
 
 ntmm_user::entry!(main);
 
-fn main(_arguments: Arguments<'_>) -> NtStatus {
+fn main(arguments: Arguments<'_>) -> NtStatus {
     let mut findings = Findings::new("guard");
-    let ended = run(&mut findings);
+    let ended = arguments.only(&[]).and_then(|()| run(&mut findings));
     findings.conclude(ended)
 }
 

@@ -61,8 +61,9 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
-    let pages = arguments.number("pages", 256)?.max(1);
-    let sparse = arguments.number("sparse", 16)?.max(1);
+    arguments.only(&["pages", "sparse"])?;
+    let pages = arguments.number_in("pages", 256, 1..)?;
+    let sparse = arguments.number_in("sparse", 16, 1..)?;
     parameters::check(findings)?;
     let before = performance()?;
     println!("overrun: {} of {} pages are committed", before.committed, before.commit_limit);

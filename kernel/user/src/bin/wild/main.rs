@@ -53,6 +53,7 @@ fn main(arguments: Arguments<'_>) -> NtStatus {
 }
 
 fn run(arguments: Arguments<'_>, findings: &mut Findings) -> Result<(), NtStatus> {
+    arguments.only(&["kind", "seed", "steps"])?;
     let cases = || instructions::CASES.iter().chain(endings::CASES);
     match arguments.text("kind").unwrap_or("all") {
         "all" => {
