@@ -32,6 +32,7 @@
 //! | [`create`] | making a section, closing it |
 //! | `based` | sections whose views lie at one address |
 //! | [`extend`] | making a section longer |
+//! | [`image`] | sections of images |
 //! | [`view`] | mapping and unmapping |
 //! | [`files`] | what file systems ask: truncation, who writes |
 //! | [`flush`] | writing changed pages of a view to its file |
@@ -50,6 +51,7 @@ pub mod dereference;
 pub mod extend;
 pub mod files;
 pub mod flush;
+pub mod image;
 pub mod prototype;
 pub(crate) mod records;
 pub mod system_space;
@@ -71,7 +73,8 @@ pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest}
 pub use extend::ExtendSection;
 pub use files::{ModifiedWriting, TruncateSection};
 pub use flush::FlushView;
-pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewRequest};
+pub use image::{CreateImageSection, Image, ImagePart};
+pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewPlace, ViewRequest};
 
 /// Chains that control areas of files are on.
 const FILE_HEADS: usize = 64;

@@ -39,6 +39,7 @@ mod allocating;
 mod faults;
 mod freeing;
 mod hard_faults;
+mod images;
 mod lists;
 mod mapped_files;
 mod memory_at_run_time;

@@ -76,6 +76,8 @@ impl Observer {
                 FaultKind::DemandZero => faults.demand_zero += 1,
                 FaultKind::Transition => faults.transition += 1,
                 FaultKind::PageFile => faults.page_file += 1,
+                // No program of a trace has views.
+                FaultKind::CopyOnWrite => {}
             }
         }
     }

@@ -193,10 +193,14 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// What a zero entry at `va` means (MiCheckVirtualAddress). Large pages are there from the
     /// beginning: where one is missing, its allocation is under way.
     pub(crate) fn protection_of(&self, va: Va) -> Protection {
-        match self.find_vad(va.vpn()).map(|vad| vad.attributes) {
-            Some(VadAttributes { kind: VadKind::LargePages, .. }) => Protection::NO_ACCESS,
+        let page = va.vpn();
+        let vad = self.find_vad(page);
+        if let Some(vad) = vad.filter(|vad| vad.attributes.view.is_some()) {
             // Whether a page of a view is committed, its prototype knows.
-            Some(VadAttributes { view: Some(_), protection, .. }) => protection,
+            return self.protection_in_view(&vad, page);
+        }
+        match vad.map(|vad| vad.attributes) {
+            Some(VadAttributes { kind: VadKind::LargePages, .. }) => Protection::NO_ACCESS,
             Some(VadAttributes { commitment: Commitment::Committed, protection, .. }) => protection,
             _ => Protection::NO_ACCESS,
         }

@@ -142,6 +142,8 @@ impl<P: Platform> Manager<P> {
             frame.remove(FrameFlags::READ_IN_PROGRESS);
             if result.is_err() {
                 frame.insert(FrameFlags::IN_PAGE_ERROR);
+            } else {
+                self.clear_header_fields(&frame);
             }
             frame.entry().set_u1(status.code());
         }

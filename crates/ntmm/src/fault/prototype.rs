@@ -8,7 +8,7 @@
 //! A write to a page that is copied when it is written is resolved like a read: it faults again,
 //! on a valid entry, and [`copy_on_write`](super::copy_on_write) does the rest.
 
-use ntmm_pte::{AccessKind, Dirtiness, Protection, PteWord};
+use ntmm_pte::{AccessKind, Dirtiness, Pfn, Protection, PteWord};
 
 use super::{Blocked, Target};
 use crate::events::FaultKind;
@@ -29,7 +29,7 @@ use crate::working_set::insert::ReservedEntry;
 /// A page of a section that has been mapped once more.
 #[derive(Clone, Copy, Debug)]
 struct Mapped {
-    pfn: ntmm_pte::Pfn,
+    pfn: Pfn,
     kind: FaultKind,
     mapper: Mapper,
     /// Whether a writable mapping begins as a dirty one.
@@ -50,6 +50,11 @@ enum Intent {
     Change,
     /// It will be read, or copied.
     Look,
+}
+
+/// The word of a prototype whose page is mapped. No hardware walks it, so it grants all.
+fn valid_prototype<P: Platform>(pfn: Pfn) -> u64 {
+    P::Paging::valid_kernel_local(pfn, Protection::READWRITE, Dirtiness::Clean)
 }
 
 impl<P: Platform> Manager<P> {
@@ -147,10 +152,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
                 Mapper::Another
             } else {
                 manager.bring_back(&mut frame, index, reservation)?;
-                let protection = P::Paging::software_protection(word);
-                let dirtiness = Dirtiness::Clean;
-                let valid = P::Paging::valid_kernel_local(pfn, protection, dirtiness);
-                manager.swap_entry(held.entry(), valid);
+                manager.swap_entry(held.entry(), valid_prototype::<P>(pfn));
                 Mapper::First
             };
             let dirtiness = manager.note_intent(&mut frame, intent);
@@ -177,8 +179,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         frame.entry().set_container(held.entry().table, held.entry().slot);
         frame.map_first(index);
         let pfn = frame.pfn();
-        let valid = P::Paging::valid_kernel_local(pfn, protection, Dirtiness::Clean);
-        if manager.exchange_entry(held.entry(), word, valid).is_err() {
+        if manager.exchange_entry(held.entry(), word, valid_prototype::<P>(pfn)).is_err() {
             // Somebody else touched it first.
             manager.return_unused(&mut frame);
             return Err(Blocked::Restart);
@@ -237,6 +238,7 @@ impl<P: Platform> Manager<P> {
     fn note_intent(&self, frame: &mut FrameGuard<'_, '_, P>, intent: Intent) -> Dirtiness {
         if intent == Intent::Change && !frame.has(FrameFlags::MODIFIED) {
             frame.insert(FrameFlags::MODIFIED);
+            self.part_from_image(frame);
             self.release_copy(frame);
         }
         if frame.has(FrameFlags::MODIFIED) { Dirtiness::Dirty } else { Dirtiness::Clean }

@@ -121,6 +121,10 @@ record! {
         image_commitment, set_image_commitment: u32 = 11, 32, 32;
         /// The address an image wants, or that all views of a based section have.
         base, set_base: u64 = 12, 0, 64;
+        /// Byte of the first field of an image's headers that may read as zero.
+        cleared_field, set_cleared_field: u32 = 13, 0, 32;
+        /// How many such fields there are at most.
+        cleared_fields, set_cleared_fields: u32 = 13, 32, 32;
         /// The next control area to look at, while it is queued. Atomic.
         next_queued, set_next_queued: u32 = 14, 0, 32;
         /// 1 while it is queued. Atomic.
@@ -137,8 +141,6 @@ record! {
         control_area, set_control_area: u32 = 1, 0, 32;
         /// Protection of its pages.
         protection, set_protection: u8 = 1, 32, 5;
-        /// 1: pages that are written are seen by all and go to a paging file (GlobalMemory).
-        global, set_global: u8 = 1, 37, 1;
         /// Its first page, counted from the beginning of the section.
         first_page, set_first_page: u64 = 2, 0, 64;
         /// Its prototype entries (PtesInSubsection).

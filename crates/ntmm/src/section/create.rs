@@ -169,7 +169,7 @@ impl CreateSection {
         };
         let mut sections = manager.lock_sections(entry.token());
         let found = match self.request.kind {
-            SectionKind::File(file) => sections.find_data(file)?,
+            SectionKind::File(file) => sections.find_usable(file, ControlAreaFlags::empty())?,
             SectionKind::Committed | SectionKind::Reserved => None,
         };
         let object = sections.take_record(&manager.sections.objects)?;
@@ -298,12 +298,17 @@ impl<P: Platform> Operation<P> for CreateSection {
 }
 
 impl<P: Platform> SectionGuard<'_, '_, P> {
-    /// The control area of a file's data, if there is one that can be used.
-    fn find_data(&mut self, file: FileId) -> Result<Option<ControlAreaId>, Pause> {
+    /// The control area of a file's data, or of the file as an image, if there is one that can be
+    /// used.
+    pub(super) fn find_usable(
+        &mut self,
+        file: FileId,
+        kind: ControlAreaFlags,
+    ) -> Result<Option<ControlAreaId>, Pause> {
         let busy = ControlAreaFlags::BEING_CREATED
             | ControlAreaFlags::BEING_DELETED
             | ControlAreaFlags::BEING_PURGED;
-        match self.find_area(file) {
+        match self.find_area_of(file, kind) {
             Some(id) if self.manager().control_area(id).state().intersects(busy) => {
                 Err(self.wait().into())
             }
@@ -313,11 +318,15 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
 
     /// The control area of a file's data.
     pub(super) fn find_area(&self, file: FileId) -> Option<ControlAreaId> {
+        self.find_area_of(file, ControlAreaFlags::empty())
+    }
+
+    fn find_area_of(&self, file: FileId, kind: ControlAreaFlags) -> Option<ControlAreaId> {
         let manager = self.manager();
         let mut next = manager.sections.files(file).load(Ordering::Relaxed);
         while next != NO_RECORD {
             let area = manager.control_area(ControlAreaId(next));
-            if area.file() == file.0 && !area.state().contains(ControlAreaFlags::IMAGE) {
+            if area.file() == file.0 && area.state() & ControlAreaFlags::IMAGE == kind {
                 return Some(ControlAreaId(next));
             }
             next = area.next_of_file();
@@ -365,9 +374,7 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
             SectionKind::Committed => (ControlAreaFlags::COMMIT, request.protection),
             SectionKind::Reserved => (ControlAreaFlags::RESERVE, request.protection),
             SectionKind::File(file) => {
-                let head = manager.sections.files(file);
-                area.set_file(file.0);
-                area.set_next_of_file(head.swap(id.0, Ordering::Relaxed));
+                self.link_file(id, file);
                 // Sections of one file may differ in what they allow.
                 (ControlAreaFlags::FILE, Protection::EXECUTE_READWRITE)
             }
@@ -377,8 +384,17 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
         area.set_flags(flags.bits());
     }
 
+    /// Puts a control area on the chain of its file.
+    pub(super) fn link_file(&mut self, id: ControlAreaId, file: FileId) {
+        let manager = self.manager();
+        let head = manager.sections.files(file);
+        let area = manager.control_area(id);
+        area.set_file(file.0);
+        area.set_next_of_file(head.swap(id.0, Ordering::Relaxed));
+    }
+
     /// Adds a subsection behind the others.
-    fn append(&mut self, id: ControlAreaId, subsection: u32) {
+    pub(super) fn append(&mut self, id: ControlAreaId, subsection: u32) {
         let manager = self.manager();
         let area = manager.control_area(id);
         match manager.subsections_of(area).last() {
@@ -400,7 +416,7 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
     }
 
     /// Makes a section object.
-    fn open(
+    pub(super) fn open(
         &mut self,
         index: u32,
         area: ControlAreaId,

@@ -84,7 +84,7 @@ impl<P: Platform> Manager<P> {
         while let Some((index, subsection)) = self.subsections_of(area).next() {
             let (pool, bytes) = subsection.pool();
             let last = Va::new(pool.va().get() + bytes.get().max(1) - 1);
-            if self.free_pool(last) == Progress::Waiting {
+            if !bytes.is_zero() && self.free_pool(last) == Progress::Waiting {
                 return Progress::Waiting;
             }
             let mut entry = self.enter();

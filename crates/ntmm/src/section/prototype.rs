@@ -19,7 +19,8 @@ use crate::frames::{FrameUse, PageLocation};
 use crate::manager::Manager;
 use crate::platform::Platform;
 use crate::tables::EntryRef;
-use crate::vad::{Vad, View};
+use crate::vad::{Vad, VadKind, View};
+use crate::working_set::WorkingSetGuard;
 
 /// The prototype of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +167,34 @@ impl<P: Platform> Manager<P> {
             below = entry.table;
             entry == EntryRef { table, slot }
         })
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// The protection of `page`, which `vad` describes, as long as its entry is zero. Pages of an
+    /// image have that of their subsection; behind the last one there is nothing.
+    pub(crate) fn protection_in_view(&self, vad: &Vad, page: Vpn) -> Protection {
+        if vad.attributes.kind != VadKind::ImageView {
+            return vad.attributes.protection;
+        }
+        let manager = self.manager();
+        manager.prototype_of(vad, page).map_or(Protection::NO_ACCESS, |prototype| {
+            let bits = manager.subsection(prototype.subsection).protection();
+            Protection::from_low_bits(u64::from(bits))
+        })
+    }
+
+    /// The last page, up to `last`, of those that have the same protection as `page` because they
+    /// lie in the same subsection.
+    pub(crate) fn end_of_subsection(&self, vad: &Vad, page: Vpn, last: Vpn) -> Vpn {
+        if vad.attributes.kind != VadKind::ImageView {
+            return last;
+        }
+        let manager = self.manager();
+        let more = manager.prototype_of(vad, page).map_or(0, |prototype| {
+            manager.subsection(prototype.subsection).pages() - prototype.index - 1
+        });
+        page.checked_add(Pages::new(more)).map_or(last, |end| end.min(last))
     }
 }
 

@@ -57,6 +57,18 @@ pub struct MappedView {
     pub region: Region,
     /// Byte of the section that it begins with.
     pub offset: u64,
+    /// Whether it lies where it wants to.
+    pub place: ViewPlace,
+}
+
+/// Whether a view lies where it wants to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewPlace {
+    /// It does, or it does not matter.
+    AsWanted,
+    /// An image lies elsewhere than its base, or begins with another page than its first
+    /// (STATUS_IMAGE_NOT_AT_BASE).
+    NotAtBase,
 }
 
 /// The mapping call. Yields the view.
@@ -188,7 +200,8 @@ impl MapView {
         if offset % unit != 0 || given % unit != 0 {
             return Err(NtStatus::MAPPED_ALIGNMENT);
         }
-        if !allows(found.protection, protection) {
+        let is_image = found.state.contains(ControlAreaFlags::IMAGE);
+        if !is_image && !allows(found.protection, protection) {
             return Err(NtStatus::SECTION_PROTECTION);
         }
         let rest = found.size.checked_sub(offset).filter(|&rest| rest > 0);
@@ -207,9 +220,27 @@ impl MapView {
         let size = self.size(found)?;
         let request = self.request;
         let placement = self.placement(found)?;
-        let (start, end) = placement.find_range(set, size)?;
+        let image = found.state.contains(ControlAreaFlags::IMAGE);
+        let area = set.manager().control_area(found.area);
+        let wanted = Va::new(area.base());
+        let (start, end) = if image {
+            placement.find_range_for_image(set, size, wanted, request.offset)?
+        } else {
+            placement.find_range(set, size)?
+        };
         let pages = Pages::new(end.get() - start.get() + 1);
-        let charge = if request.protection.is_write_copy() { pages } else { Pages::ZERO };
+        let (kind, protection) = if image {
+            (VadKind::ImageView, Protection::EXECUTE_WRITECOPY)
+        } else {
+            (VadKind::View, request.protection)
+        };
+        let charge = match kind {
+            VadKind::ImageView => Pages::new(u64::from(area.image_commitment())).min(pages),
+            _ if protection.is_write_copy() => pages,
+            _ => Pages::ZERO,
+        };
+        let at_base = P::Paging::va_of_vpn(start) == wanted && request.offset == 0;
+        let place = if image && !at_base { ViewPlace::NotAtBase } else { ViewPlace::AsWanted };
         let commitment = if found.state.contains(ControlAreaFlags::RESERVE) {
             Commitment::Reserved
         } else {
@@ -218,8 +249,8 @@ impl MapView {
         let refuses = found.attributes.contains(SectionAttributes::NO_CHANGE);
         let replaces = matches!(placement, Placement::Replacing(_));
         let attributes = VadAttributes {
-            kind: VadKind::View,
-            protection: request.protection,
+            kind,
+            protection,
             commitment,
             protection_change: if refuses {
                 ProtectionChange::Refused
@@ -246,7 +277,7 @@ impl MapView {
         // The count is the descriptor's now.
         self.found = None;
         let region = Region::of_pages::<P::Paging>(start, end);
-        Ok(MappedView { region, offset: request.offset })
+        Ok(MappedView { region, offset: request.offset, place })
     }
 
     /// Where it goes: a view of a based section only to where that is.
@@ -266,6 +297,32 @@ impl MapView {
 }
 
 impl Placement {
+    /// The pages for a view of an image that wants to lie at `base`: there if it may choose and
+    /// there is room.
+    fn find_range_for_image<P: Platform>(
+        self,
+        set: &WorkingSetGuard<'_, '_, P>,
+        size: Bytes,
+        base: Va,
+        offset: u64,
+    ) -> Result<(Vpn, Vpn), NtStatus> {
+        let fits = |highest: Va| {
+            base.checked_add(size).is_some_and(|end| end.get() <= highest.get().saturating_add(1))
+        };
+        let may_choose = match self {
+            Self::Lowest | Self::Highest => fits(P::Paging::HIGHEST_VAD_ADDRESS),
+            Self::Within(window) => base >= window.lowest && fits(window.highest),
+            Self::At(_) | Self::AtAny(_) | Self::Replacing(_) => false,
+        };
+        let usable = base.get() != 0 && base.get() % ALLOCATION_GRANULARITY == 0;
+        if may_choose && usable && offset == 0 && fits(P::Paging::HIGHEST_VAD_ADDRESS) {
+            if let Ok(range) = Self::At(base).find_range(set, size) {
+                return Ok(range);
+            }
+        }
+        self.find_range(set, size)
+    }
+
     /// The pages for an allocation of `size` bytes.
     fn find_range<P: Platform>(
         self,

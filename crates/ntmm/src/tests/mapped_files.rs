@@ -14,16 +14,16 @@ use crate::section::{
 use crate::{EngineStep, FaultKind, NtStatus, Step};
 
 /// The number of the file of these tests.
-const FILE: u32 = 1000;
+pub(super) const FILE: u32 = 1000;
 
 impl<M: PagingMode> Host<M> {
     /// Gives the machine a file of so many bytes, each word of which says where it is.
-    fn file(&self, bytes: usize) {
+    pub(super) fn file(&self, bytes: usize) {
         let words = (0..bytes.div_ceil(8) as u64).flat_map(|word| (word | 1 << 40).to_le_bytes());
         self.machine().files.borrow_mut().insert(FILE, words.take(bytes).collect());
     }
 
-    fn bytes_of_file(&self, from: usize, count: usize) -> Vec<u8> {
+    pub(super) fn bytes_of_file(&self, from: usize, count: usize) -> Vec<u8> {
         self.machine().files.borrow()[&FILE][from..from + count].to_vec()
     }
 

@@ -110,7 +110,8 @@ impl Protect {
         }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         if vad.attributes.view.is_some() {
-            if !allows_change(vad.attributes.protection, self.protection) {
+            let free = vad.attributes.kind == VadKind::ImageView;
+            if !free && !allows_change(vad.attributes.protection, self.protection) {
                 return Err(NtStatus::SECTION_PROTECTION);
             }
         } else if self.protection.is_write_copy() {
@@ -237,7 +238,7 @@ pub(crate) fn page_protection<P: Platform>(
     word: u64,
 ) -> Protection {
     if word == 0 {
-        vad.attributes.protection
+        set.protection_in_view(vad, page)
     } else if P::Paging::is_valid(word) {
         let frame = set.manager().entry(P::Paging::valid_pfn(word));
         if frame.state().usage() == FrameUse::Section {
@@ -363,6 +364,26 @@ fn protection_in_view<P: Platform>(
     }
 }
 
+/// Charges a view for a page that may be copied from now on. It is never charged more pages than
+/// it has.
+fn charge_for_copy<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    page: Vpn,
+) -> Result<(), NtStatus> {
+    let manager = set.manager();
+    let Some(vad) = set.find_vad(page) else { return Ok(()) };
+    let pages = Pages::new(vad.end.get() - vad.start.get() + 1);
+    if vad.attributes.commit_charge >= pages || set.protection_in_view(&vad, page).is_write_copy() {
+        return Ok(());
+    }
+    let charge = manager.charge_commitment(Pages::ONE)?.keep();
+    set.vads().update(&manager.nodes(), vad.start, |attributes| {
+        attributes.commit_charge = attributes.commit_charge.saturating_add(charge);
+    });
+    set.add_commit(charge);
+    Ok(())
+}
+
 /// Gives a page of a section, whose entry holds `word`, another protection in this view.
 fn change_shared<P: Platform>(
     set: &mut WorkingSetGuard<'_, '_, P>,
@@ -372,6 +393,9 @@ fn change_shared<P: Platform>(
     protection: Protection,
 ) -> Result<(), Blocked> {
     let manager = set.manager();
+    if protection.is_write_copy() {
+        charge_for_copy(set, va.vpn())?;
+    }
     let lookup = P::Paging::prototype_lookup(protection);
     if !P::Paging::is_valid(word) {
         manager.store_software(entry, word, lookup);

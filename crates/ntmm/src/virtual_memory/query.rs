@@ -229,7 +229,8 @@ fn look_at_zero<P: Platform>(
 ) -> Result<Look, Blocked> {
     let run = set.committed_run(vad, page, last)?;
     let committed = run.commitment == Commitment::Committed;
-    Ok(Look { protection: committed.then_some(vad.attributes.protection), last: run.last })
+    let protection = committed.then(|| set.protection_in_view(vad, page));
+    Ok(Look { protection, last: set.end_of_subsection(vad, page, run.last) })
 }
 
 struct Look {

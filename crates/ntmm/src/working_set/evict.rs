@@ -163,6 +163,7 @@ impl<P: Platform> Manager<P> {
     pub(crate) fn capture_dirty_of_shared(&self, frame: &mut FrameGuard<'_, '_, P>, held: u64) {
         if P::Paging::is_dirty(held) {
             frame.insert(FrameFlags::MODIFIED);
+            self.part_from_image(frame);
             self.release_copy(frame);
         }
     }
