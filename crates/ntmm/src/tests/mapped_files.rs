@@ -27,8 +27,11 @@ impl<M: PagingMode> Host<M> {
         self.machine().files.borrow()[&FILE][from..from + count].to_vec()
     }
 
-    fn try_section_of_file(&self, size: u64, protection: Protection) -> Result<SectionId, NtStatus> {
-        let file = self.machine().files.borrow()[&FILE].len() as u64;
+    fn try_section_of_file(
+        &self,
+        size: u64,
+        protection: Protection,
+    ) -> Result<SectionId, NtStatus> {
         self.run(CreateSection::new(SectionRequest {
             kind: SectionKind::File(FileId(FILE)),
             size,
