@@ -21,7 +21,7 @@ use crate::platform::{
     Direction, Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu,
     PagingIo, PagingRequest, Ram, SystemTime, Trace,
 };
-use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, Platform, WaitKey};
+use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, NtStatus, Platform, WaitKey};
 
 /// `count` frames from `start` on.
 pub fn range(start: u32, count: u32) -> FrameRange {
@@ -252,6 +252,19 @@ impl<M: PagingMode> Mmu for Machine<M> {
 }
 
 impl<M: PagingMode> PagingIo for Machine<M> {
+    fn file_size(&self, file: FileId) -> Result<u64, NtStatus> {
+        let files = self.files.borrow();
+        let bytes = files.get(&file.0).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)?;
+        Ok(bytes.len() as u64)
+    }
+
+    fn set_file_size(&self, file: FileId, size: u64) -> Result<(), NtStatus> {
+        let mut files = self.files.borrow_mut();
+        let bytes = files.get_mut(&file.0).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)?;
+        bytes.resize(size as usize, 0);
+        Ok(())
+    }
+
     fn submit(&self, request: &PagingRequest<'_>) {
         assert_eq!(self.irql.get(), Irql::PASSIVE, "a transfer is submitted inside the manager");
         assert!((1..=16).contains(&request.frames.len()));

@@ -248,6 +248,13 @@ impl Allocate {
         if vad.attributes.view.is_some_and(|view| set.manager().shows_file(view.area)) {
             return Err(NtStatus::ALREADY_COMMITTED.into());
         }
+        let mapped = vad.attributes.protection;
+        if vad.attributes.kind == VadKind::View
+            && self.views == CommitInView::Bounded
+            && !allows_change(mapped, self.protection)
+        {
+            return Err(NtStatus::SECTION_PROTECTION.into());
+        }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         let walk = RangeWalk::new(start, end);
         self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
@@ -258,12 +265,7 @@ impl Allocate {
     fn check_commit(&self, vad: &Vad) -> Result<(), NtStatus> {
         match vad.attributes.kind {
             VadKind::Private | VadKind::WriteWatch => {}
-            VadKind::View => {
-                let mapped = vad.attributes.protection;
-                let keeps =
-                    self.views == CommitInView::Free || allows_change(mapped, self.protection);
-                return if keeps { Ok(()) } else { Err(NtStatus::SECTION_PROTECTION) };
-            }
+            VadKind::View => return Ok(()),
             VadKind::ImageView => return Err(NtStatus::ALREADY_COMMITTED),
             VadKind::PhysicalMapping
             | VadKind::AddressWindow
