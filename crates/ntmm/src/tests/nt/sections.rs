@@ -50,7 +50,7 @@ impl<M: PagingMode> Program<M> {
         self.created(size, protection, attributes).section.expect("a section")
     }
 
-    fn map_with(&self, parameters: MapViewParameters) -> (u32, Option<MappedRange>) {
+    fn map_view_with(&self, parameters: MapViewParameters) -> (u32, Option<MappedRange>) {
         let call = MapViewOfSection::new(self.caller, parameters);
         let outcome = self.host.run(call).expect("such calls never raise");
         (outcome.status.code(), outcome.output)
@@ -71,13 +71,13 @@ impl<M: PagingMode> Program<M> {
         }
     }
 
-    fn mapped(&self, section: SectionId, protection: u32) -> u64 {
-        let (status, range) = self.map_with(self.view_of(section, protection));
+    fn view_at(&self, section: SectionId, protection: u32) -> u64 {
+        let (status, range) = self.map_view_with(self.view_of(section, protection));
         assert_eq!(status, SUCCESS);
         range.expect("a view").base
     }
 
-    fn unmap(&self, base: u64) -> u32 {
+    fn unmap_view(&self, base: u64) -> u32 {
         let call = UnmapViewOfSection::new(self.caller, self.process(), base);
         self.host.run(call).expect("such calls never raise").code()
     }
@@ -190,7 +190,7 @@ in_every_mode! {
         let program = Program::<M>::legacy();
         let section = program.section_with(0x2_0000, READWRITE, COMMIT);
         let view = program.view_of(section, READWRITE);
-        let status = |view| program.map_with(view).0;
+        let status = |view| program.map_view_with(view).0;
         assert_eq!(status(MapViewParameters { inherit: 3, kind: 0x1000, ..view }), 0xC000_00F6);
         let committing = MapViewParameters { kind: 0x1000, protection: 0, ..view };
         assert_eq!(status(committing), 0xC000_00F7);
@@ -219,12 +219,12 @@ in_every_mode! {
     fn view_is_unmapped_by_any_of_its_addresses<M>() {
         let program = Program::<M>::legacy();
         let section = program.section_with(0x2001, READWRITE, COMMIT);
-        let base = program.mapped(section, READWRITE);
+        let base = program.view_at(section, READWRITE);
         assert_eq!(program.store(base + 0x2008), SUCCESS);
-        assert_eq!(program.unmap(base + 0x1234), SUCCESS);
-        assert_eq!(program.unmap(base), NtStatus::NOT_MAPPED_VIEW.code());
+        assert_eq!(program.unmap_view(base + 0x1234), SUCCESS);
+        assert_eq!(program.unmap_view(base), NtStatus::NOT_MAPPED_VIEW.code());
         let private = program.memory(0x1000, 0x3000, 4);
-        assert_eq!(program.unmap(private), NtStatus::NOT_MAPPED_VIEW.code());
+        assert_eq!(program.unmap_view(private), NtStatus::NOT_MAPPED_VIEW.code());
         program.host.audit_at_rest();
     }
 
@@ -232,7 +232,7 @@ in_every_mode! {
         let program = Program::<M>::legacy();
         let section = program.section_with(0x1_0000, READWRITE, RESERVE);
         let view = program.view_of(section, READWRITE);
-        let (status, range) = program.map_with(MapViewParameters { commit_size: 0x1001, ..view });
+        let (status, range) = program.map_view_with(MapViewParameters { commit_size: 0x1001, ..view });
         assert_eq!(status, SUCCESS);
         let base = range.expect("a view").base;
         assert_eq!(program.store(base + 0x1000), SUCCESS);
@@ -248,8 +248,8 @@ in_every_mode! {
         let base = |section| program.section_query(section).1.expect("a section").0;
         let (high, low) = (base(first), base(second));
         assert_eq!(high - low, 0x1_0000);
-        assert_eq!(program.mapped(first, READWRITE), high);
-        let again = program.map_with(program.view_of(first, READWRITE)).0;
+        assert_eq!(program.view_at(first, READWRITE), high);
+        let again = program.map_view_with(program.view_of(first, READWRITE)).0;
         assert_eq!(again, NtStatus::CONFLICTING_ADDRESSES.code());
         program.host.manager.close_section(first).expect("it is there");
         // The hole is used again.
@@ -268,7 +268,7 @@ in_every_mode! {
             file: Some(file),
         });
         let section = outcome.section.expect("a section");
-        let base = program.mapped(section, READWRITE);
+        let base = program.view_at(section, READWRITE);
         let extend = |section, size| {
             let call = ExtendSectionCall::new(program.caller, section, size);
             let outcome = program.host.run(call).expect("such calls never raise");
@@ -278,7 +278,7 @@ in_every_mode! {
         assert_eq!(extend(all_access(section), Ok(0x3004)), (SUCCESS, Some(0x3004)));
         assert_eq!(program.host.machine().files.borrow()[&FILE].len(), 0x3004);
         assert_eq!(program.store(base + 0x1000), NtStatus::ACCESS_VIOLATION.code());
-        let longer = program.mapped(section, READWRITE);
+        let longer = program.view_at(section, READWRITE);
         assert_eq!(program.store(longer + 0x3000), SUCCESS);
         let weak = SectionTarget { section, access: SectionAccess::QUERY };
         assert_eq!(extend(Ok(weak), Ok(0x5000)), (ACCESS_DENIED, None));
@@ -325,7 +325,7 @@ in_every_mode! {
     fn two_views_are_not_the_same_file<M>() {
         let program = Program::<M>::modern();
         let section = program.section_with(0x1000, READWRITE, COMMIT);
-        let (one, two) = (program.mapped(section, 2), program.mapped(section, 2));
+        let (one, two) = (program.view_at(section, 2), program.view_at(section, 2));
         let private = program.memory(0x1000, 0x3000, 4);
         let compare = |one, two| {
             let call = AreMappedFilesTheSame::new(program.caller, program.space, one, two);
