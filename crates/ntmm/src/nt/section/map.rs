@@ -252,7 +252,9 @@ impl Request {
         {
             return Err(status);
         }
-        if self.offset % self.offset_unit != 0 || self.base % self.base_unit != 0 {
+        let aligned = self.offset.is_multiple_of(self.offset_unit)
+            && self.base.is_multiple_of(self.base_unit);
+        if !aligned {
             return Err(NtStatus::MAPPED_ALIGNMENT);
         }
         let image = attributes.contains(SectionAttributes::IMAGE);
