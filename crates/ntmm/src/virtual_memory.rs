@@ -52,7 +52,9 @@ use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 use range::Pending;
 
-pub use allocate::{Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Window};
+pub use allocate::{
+    Allocate, AllocationType, CommitInView, Direction, MemoryUse, Placement, Region, Window,
+};
 pub use free::{Free, FreeType};
 pub use large_pages::AllocateLargePages;
 pub use lock::{Before, LockMemory, Locked, Locks, UnlockMemory};

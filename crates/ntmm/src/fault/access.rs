@@ -128,11 +128,8 @@ impl<P: Platform> Manager<P> {
             set.count_fault(kind);
             return Ok(kind);
         }
-        let protection = if word == 0 {
-            set.protection_of(va)
-        } else {
-            P::Paging::software_protection(word)
-        };
+        let protection =
+            if word == 0 { set.protection_of(va) } else { P::Paging::software_protection(word) };
         // Neither a decommitted nor a no-access page permits anything.
         if !protection.permits(access) {
             return Err(NtStatus::ACCESS_VIOLATION.into());

@@ -44,8 +44,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         manager.counters.copy_on_write.add(1);
         let copy = {
             let (want, usage) = (Want::Any, FrameUse::Private);
-            let mut frame =
-                manager.take_frame(self.token(), &mut reservation, color, want, usage);
+            let mut frame = manager.take_frame(self.token(), &mut reservation, color, want, usage);
             manager.copy_frame(old, frame.pfn());
             frame.insert(FrameFlags::MODIFIED);
             frame.entry().set_original(P::Paging::demand_zero(protection));

@@ -5,9 +5,9 @@ use ntmm_pte::{Dirtiness, Pages, Protection, PteWord};
 
 use super::{Blocked, Target, TargetKind};
 use crate::events::FaultKind;
+use crate::frames::PageReservation;
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
-use crate::frames::PageReservation;
 use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 

@@ -18,8 +18,8 @@ use crate::frames::take::Want;
 use crate::frames::{FrameGuard, FrameUse, PageLocation, PageReservation};
 use crate::manager::Manager;
 use crate::platform::Platform;
-use crate::section::prototype::{HeldPrototype, Prototype, Untouched};
 use crate::section::ControlAreaFlags;
+use crate::section::prototype::{HeldPrototype, Prototype, Untouched};
 use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 use crate::working_set::entry::WorkingSetEntry;
@@ -64,8 +64,8 @@ impl<P: Platform> Manager<P> {
         held: &HeldPrototype<'_, P>,
         prototype: Prototype,
     ) -> Result<(), NtStatus> {
-        let is_there = self.load_entry(held.entry()) != 0
-            || self.untouched(prototype) != Untouched::Nothing;
+        let is_there =
+            self.load_entry(held.entry()) != 0 || self.untouched(prototype) != Untouched::Nothing;
         if is_there { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION) }
     }
 

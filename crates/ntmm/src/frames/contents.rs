@@ -41,8 +41,7 @@ impl<P: Platform> Manager<P> {
     /// The manager writes page tables and prototypes through other mappings than their own, so a
     /// page of them that is taken out always counts as dirty.
     pub(crate) fn capture_dirty(&self, frame: &mut FrameGuard<'_, '_, P>, old: u64) -> Wanted {
-        let is_table =
-            matches!(frame.state().usage(), FrameUse::PageTable | FrameUse::Prototypes);
+        let is_table = matches!(frame.state().usage(), FrameUse::PageTable | FrameUse::Prototypes);
         if !is_table && !P::Paging::is_dirty(old) {
             return Wanted::Unchanged;
         }

@@ -270,6 +270,7 @@ fn check<M: PagingMode>(
     };
     let placement = request.placement::<M>(caller, base)?;
     let call = Allocate::new(space, placement, bytes, kind, request.protection);
+    let call = call.in_views(caller.behaviour().commit_in_view);
     Ok(Call::Allocate(call.of(request.memory_use())))
 }
 

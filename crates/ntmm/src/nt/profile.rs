@@ -12,6 +12,7 @@ use super::constants::{
 use super::target::ProcessAccess;
 use crate::section::SectionAttributes;
 use crate::status::NtStatus;
+use crate::virtual_memory::CommitInView;
 
 /// A family of versions that behave alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -97,6 +98,11 @@ pub struct Behaviour {
     pub image_attributes: SectionAttributes,
     /// When MmCreateSection makes the few checks it makes (21.1).
     pub sparse_checks: SparseChecks,
+    /// What protection pages of a view may get when they are committed through it (3.3).
+    pub commit_in_view: CommitInView,
+    /// The answer to large pages in a view of a section that has none; none where they are
+    /// ignored (14.1).
+    pub view_in_large_pages: Option<NtStatus>,
     /// What two addresses in one view of a data file are (14.9).
     pub one_view: NtStatus,
 }
@@ -218,6 +224,8 @@ const LEGACY: Behaviour = Behaviour {
     guarded_stack: GuardedStack::Unchanged,
     image_attributes: SectionAttributes::BASED,
     sparse_checks: SparseChecks::BeforePointers,
+    commit_in_view: CommitInView::Free,
+    view_in_large_pages: None,
     one_view: NtStatus::NOT_SAME_DEVICE,
 };
 
@@ -239,5 +247,7 @@ const MODERN: Behaviour = Behaviour {
     guarded_stack: GuardedStack::EndsAbove,
     image_attributes: SectionAttributes::BASED.union(SectionAttributes::NO_CACHE),
     sparse_checks: SparseChecks::BehindPointers,
+    commit_in_view: CommitInView::Bounded,
+    view_in_large_pages: Some(NtStatus::INVALID_PARAMETER),
     one_view: NtStatus::SUCCESS,
 };

@@ -170,12 +170,7 @@ impl<P: Platform> Manager<P> {
     }
 
     /// Takes a page of a file for writing wherever it is, if it has been changed: for a flush.
-    pub(crate) fn take_changed<L>(
-        &self,
-        token: &mut Token<'_, L>,
-        pfn: Pfn,
-        at: EntryRef,
-    ) -> Taken
+    pub(crate) fn take_changed<L>(&self, token: &mut Token<'_, L>, pfn: Pfn, at: EntryRef) -> Taken
     where
         L: Level + Outside<level::Frame> + Outside<level::List>,
     {
@@ -187,7 +182,9 @@ impl<P: Platform> Manager<P> {
         if frame.has(FrameFlags::WRITE_IN_PROGRESS) {
             return Taken::Busy;
         }
-        if !frame.has(FrameFlags::MODIFIED) || self.subsection_of(frame.entry().original()).is_none() {
+        if !frame.has(FrameFlags::MODIFIED)
+            || self.subsection_of(frame.entry().original()).is_none()
+        {
             return Taken::Unchanged;
         }
         if matches!(frame.location(), PageLocation::Modified | PageLocation::ModifiedNoWrite) {

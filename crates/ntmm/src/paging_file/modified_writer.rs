@@ -180,11 +180,7 @@ impl<P: Platform> Manager<P> {
 
     /// Where a page is written whose frame has this original entry.
     fn destination(&self, original: u64) -> Destination {
-        if P::Paging::is_prototype(original) {
-            Destination::File
-        } else {
-            Destination::PagingFile
-        }
+        if P::Paging::is_prototype(original) { Destination::File } else { Destination::PagingFile }
     }
 
     /// Adds the modified pages next to `entry` in its table, in the order of their addresses.

@@ -44,8 +44,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             Ok(held) => held,
             Err(_) if manager.is_pool_untouched(self.token(), prototype.at) => {
                 // No prototype in this page of the pool has ever been written.
-                let rest = (PAGE_SIZE - prototype.at.bytes() % PAGE_SIZE)
-                    / P::Paging::ENTRY_BYTES as u64;
+                let rest =
+                    (PAGE_SIZE - prototype.at.bytes() % PAGE_SIZE) / P::Paging::ENTRY_BYTES as u64;
                 let run = page.checked_add(Pages::new(rest - 1)).unwrap_or(last).min(last);
                 return Ok(CommittedRun { commitment: Commitment::Reserved, last: run });
             }

@@ -131,7 +131,8 @@ impl<P: Platform> Stages<P> for Capturing {
                 }
                 let area = manager.control_area(view.area);
                 let state = area.state();
-                if !state.contains(ControlAreaFlags::FILE) || state.contains(ControlAreaFlags::IMAGE)
+                if !state.contains(ControlAreaFlags::FILE)
+                    || state.contains(ControlAreaFlags::IMAGE)
                 {
                     return Err(NtStatus::NOT_MAPPED_DATA.into());
                 }
@@ -172,10 +173,7 @@ impl Writing {
     /// Writes on; done when all pages of the range have been.
     fn proceed<P: Platform>(&mut self, manager: &Manager<P>) -> Result<(), Blocked> {
         loop {
-            let wait = Wait {
-                key: WaitKey::Sections,
-                epoch: Epoch(manager.sections.epoch().0),
-            };
+            let wait = Wait { key: WaitKey::Sections, epoch: Epoch(manager.sections.epoch().0) };
             if let Some(id) = self.in_flight {
                 if manager.transfer_in_flight(&manager.writes, id) {
                     return Err(wait.into());

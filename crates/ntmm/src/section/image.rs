@@ -64,9 +64,8 @@ impl Image<'_> {
 
     /// Pages that are charged once: those that are written and shared.
     fn shared_commitment(&self) -> u64 {
-        let written = |part: &&ImagePart| {
-            part.protection.is_writable() && !part.protection.is_write_copy()
-        };
+        let written =
+            |part: &&ImagePart| part.protection.is_writable() && !part.protection.is_write_copy();
         self.parts.iter().filter(written).map(|part| u64::from(part.pages)).sum()
     }
 }
@@ -92,7 +91,11 @@ pub struct CreateImageSection<'i> {
 enum Stage {
     Start,
     /// The records belong to this operation; pool for the prototypes is allocated.
-    Building { area: ControlAreaId, object: u32, allocate: Allocate },
+    Building {
+        area: ControlAreaId,
+        object: u32,
+        allocate: Allocate,
+    },
     Finished,
 }
 
@@ -133,8 +136,7 @@ impl<'i> CreateImageSection<'i> {
         let size = self.section_size()?;
         let mut entry = manager.enter();
         let space = manager.make_system_space(entry.token())?;
-        let charge =
-            manager.charge_commitment(Pages::new(self.image.shared_commitment()))?;
+        let charge = manager.charge_commitment(Pages::new(self.image.shared_commitment()))?;
         let mut sections = manager.lock_sections(entry.token());
         let found = sections.find_usable(self.image.file, ControlAreaFlags::IMAGE)?;
         let object = sections.take_record(&manager.sections.objects)?;

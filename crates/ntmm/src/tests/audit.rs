@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use ntmm_pte::{
-    Level, PagingFileNumber, PagingMode, Pfn, PrototypeState, PteState, Slot, TransitionPte, ValidPte,
+    Level, PagingFileNumber, PagingMode, Pfn, PrototypeState, PteState, Slot, TransitionPte,
+    ValidPte,
 };
 
 use super::host::Host;

@@ -21,9 +21,7 @@ use crate::platform::{
     Direction, Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu,
     PagingIo, PagingRequest, Ram, SystemTime, Trace,
 };
-use crate::{
-    AddressSpaceId, BugCheck, Engine, Event, Notification, NtStatus, Platform, WaitKey,
-};
+use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, NtStatus, Platform, WaitKey};
 
 /// `count` frames from `start` on.
 pub fn range(start: u32, count: u32) -> FrameRange {

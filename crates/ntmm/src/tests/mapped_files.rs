@@ -27,7 +27,11 @@ impl<M: PagingMode> Host<M> {
         self.machine().files.borrow()[&FILE][from..from + count].to_vec()
     }
 
-    fn try_section_of_file(&self, size: u64, protection: Protection) -> Result<SectionId, NtStatus> {
+    fn try_section_of_file(
+        &self,
+        size: u64,
+        protection: Protection,
+    ) -> Result<SectionId, NtStatus> {
         self.run(CreateSection::new(SectionRequest {
             kind: SectionKind::File(FileId(FILE)),
             size,

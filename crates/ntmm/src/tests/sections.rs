@@ -28,7 +28,12 @@ impl<M: PagingMode> Host<M> {
         self.run(CreateSection::new(request)).expect("there is room for a section")
     }
 
-    pub(super) fn view_of(&self, space: AddressSpaceId, section: SectionId, protection: Protection) -> Va {
+    pub(super) fn view_of(
+        &self,
+        space: AddressSpaceId,
+        section: SectionId,
+        protection: Protection,
+    ) -> Va {
         let request = ViewRequest {
             section,
             placement: Placement::Lowest,

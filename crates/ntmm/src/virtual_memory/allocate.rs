@@ -14,6 +14,7 @@ use crate::flush::FlushBatch;
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
+use crate::section::view::allows_change;
 use crate::status::NtStatus;
 use crate::vad::tree::GapRequest;
 use crate::vad::{
@@ -105,6 +106,15 @@ impl Window {
     }
 }
 
+/// What protection pages of a view may get when they are committed through it (API 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitInView {
+    /// Any.
+    Free,
+    /// One that the view has been mapped with room for, as when it is changed.
+    Bounded,
+}
+
 /// What address space is reserved for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryUse {
@@ -155,6 +165,7 @@ pub struct Allocate {
     kind: AllocationType,
     protection: Protection,
     usage: MemoryUse,
+    views: CommitInView,
     stage: Stage,
 }
 
@@ -179,7 +190,14 @@ impl Allocate {
     ) -> Self {
         let call = Call::new(space);
         let usage = MemoryUse::Ordinary;
-        Self { call, placement, size, kind, protection, usage, stage: Stage::Start }
+        let views = CommitInView::Free;
+        Self { call, placement, size, kind, protection, usage, views, stage: Stage::Start }
+    }
+
+    /// The same, with a rule for pages that are committed through a view.
+    pub const fn in_views(mut self, views: CommitInView) -> Self {
+        self.views = views;
+        self
     }
 
     /// The same, with the address space reserved for `usage`.
@@ -229,6 +247,13 @@ impl Allocate {
         self.check_commit(&vad)?;
         if vad.attributes.view.is_some_and(|view| set.manager().shows_file(view.area)) {
             return Err(NtStatus::ALREADY_COMMITTED.into());
+        }
+        let mapped = vad.attributes.protection;
+        if vad.attributes.kind == VadKind::View
+            && self.views == CommitInView::Bounded
+            && !allows_change(mapped, self.protection)
+        {
+            return Err(NtStatus::SECTION_PROTECTION.into());
         }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         let walk = RangeWalk::new(start, end);
@@ -553,11 +578,14 @@ impl<P: Platform> Stages<P> for Allocate {
         let Stage::Committing { walk, vad, start, end, charged } = &mut self.stage else {
             return Err(NtStatus::INVALID_PARAMETER.into());
         };
-        let protection = self.protection;
+        let protection = match vad.attributes.kind {
+            VadKind::View => self.protection.cached_as(vad.attributes.protection),
+            _ => self.protection,
+        };
         let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
         // Pages without an entry are committed with the protection of the descriptor.
-        let described = vad.attributes.commitment == Commitment::Committed
-            || vad.attributes.view.is_some();
+        let described =
+            vad.attributes.commitment == Commitment::Committed || vad.attributes.view.is_some();
         let as_described = described && vad.attributes.protection == protection;
         let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
         let outcome = set.walk_stretch(pending, walk, missing, &mut commit);

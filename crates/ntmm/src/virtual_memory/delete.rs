@@ -3,12 +3,12 @@
 use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Slot, Va, Vpn};
 
 use crate::fault::Blocked;
-use crate::manager::Manager;
-use crate::section::system_space::PoolOffset;
 use crate::flush::FlushBatch;
 use crate::frames::entry::FrameFlags;
 use crate::frames::{FrameGuard, FrameUse, PageLocation};
+use crate::manager::Manager;
 use crate::platform::Platform;
+use crate::section::system_space::PoolOffset;
 use crate::tables::{EntryRef, Walk};
 use crate::working_set::WorkingSetGuard;
 

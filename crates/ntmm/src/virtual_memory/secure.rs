@@ -75,8 +75,8 @@ impl<P: Platform> Visitor<P> for Probe {
         } else {
             is_committed::<P>(&self.vad, word)
         };
-        let given = committed
-            && self.access.is_given_by(page_protection(set, &self.vad, page, word));
+        let given =
+            committed && self.access.is_given_by(page_protection(set, &self.vad, page, word));
         if given { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION.into()) }
     }
 

@@ -94,7 +94,12 @@ impl<M: Hardware> Windows<M> {
             Some(_) => "SectionObject",
             None => "SectionHandle",
         };
-        Ok(self.handles.section(arguments.word(name)?))
+        let handle = arguments.word(name)?;
+        if handle == arguments.width.truncate(-1) {
+            // The calling process.
+            return Ok(Err(NtStatus::OBJECT_TYPE_MISMATCH));
+        }
+        Ok(self.handles.section(handle))
     }
 
     fn create_section(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {

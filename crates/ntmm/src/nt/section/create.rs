@@ -120,7 +120,7 @@ fn in_paging_files<M: PagingMode>(
         return Err(NtStatus::INVALID_PARAMETER_4);
     }
     if attributes.contains(SectionAttributes::LARGE_PAGES) {
-        if size % M::span(Level::Directory).get() != 0 {
+        if !size.is_multiple_of(M::span(Level::Directory).get()) {
             return Err(NtStatus::INVALID_PARAMETER_4);
         }
         if !caller.holds(Privileges::LOCK_MEMORY) {

@@ -22,7 +22,7 @@ use crate::platform::Platform;
 use crate::section::view::allows;
 use crate::section::{
     Extent, Inherit, MapView, MappedView, SectionAttributes, SectionId, SectionInformation,
-    UnmapView, ViewRequest,
+    UnmapView, ViewPlace, ViewRequest,
 };
 use crate::status::NtStatus;
 use crate::vad::ProtectionChange;
@@ -243,19 +243,27 @@ impl Request {
     }
 
     /// Rows 10 to 16 of 14.1. Yields the size of the view.
-    fn check_against(&self, known: &SectionInformation) -> Result<u64, NtStatus> {
+    fn check_against(&self, caller: &Caller, known: &SectionInformation) -> Result<u64, NtStatus> {
         let attributes = SectionAttributes::from_bits_retain(known.attributes);
-        if self.offset % self.offset_unit != 0 || self.base % self.base_unit != 0 {
+        let small = !attributes.contains(SectionAttributes::LARGE_PAGES);
+        if self.has(MEM_LARGE_PAGES)
+            && small
+            && let Some(status) = caller.behaviour().view_in_large_pages
+        {
+            return Err(status);
+        }
+        let aligned = self.offset.is_multiple_of(self.offset_unit)
+            && self.base.is_multiple_of(self.base_unit);
+        if !aligned {
             return Err(NtStatus::MAPPED_ALIGNMENT);
         }
-        if !allows(known.protection, self.protection) {
+        let image = attributes.contains(SectionAttributes::IMAGE);
+        if !image && !allows(known.protection, self.protection) {
             return Err(NtStatus::SECTION_PROTECTION);
         }
         let reserving = self.has(MEM_RESERVE);
         if reserving {
-            if !attributes.contains(SectionAttributes::FILE)
-                || attributes.contains(SectionAttributes::IMAGE)
-            {
+            if !attributes.contains(SectionAttributes::FILE) || image {
                 return Err(NtStatus::INVALID_PARAMETER_9);
             }
             if !known.protection.is_writable() || known.protection.is_write_copy() {
@@ -321,7 +329,7 @@ fn check<P: Platform>(
 ) -> Result<(MapView, Bytes), NtStatus> {
     let request = Request::parse::<P::Paging>(caller, parameters, form)?;
     let known = manager.section_information(request.section)?;
-    let size = request.check_against(&known)?;
+    let size = request.check_against(caller, &known)?;
     let attributes = SectionAttributes::from_bits_retain(known.attributes);
     let misplaced = request.offset % PAGE_SIZE;
     let view = MapView::new(
@@ -408,15 +416,21 @@ impl<P: Platform> Operation<P> for MapViewOfSection {
     fn step(&mut self, manager: &Manager<P>) -> Step<Self::Output> {
         let result = match self.advance(manager) {
             Step::Wait(wait) => return Step::Wait(wait),
-            Step::Done(mapped) => Ok(MappedRange {
-                base: mapped.region.base.get(),
-                size: mapped.region.size.get(),
-                offset: mapped.offset,
-            }),
-            Step::Raise(status) => Err(status),
+            Step::Done(mapped) => Outcome {
+                status: match mapped.place {
+                    ViewPlace::AsWanted => NtStatus::SUCCESS,
+                    ViewPlace::NotAtBase => NtStatus::IMAGE_NOT_AT_BASE,
+                },
+                output: Some(MappedRange {
+                    base: mapped.region.base.get(),
+                    size: mapped.region.size.get(),
+                    offset: mapped.offset,
+                }),
+            },
+            Step::Raise(status) => Outcome::failure(status),
         };
         self.stage = Stage::Finished;
-        Step::Done(result.into())
+        Step::Done(result)
     }
 
     fn abandon(self, manager: &Manager<P>) {

@@ -133,7 +133,16 @@ fn any_attributes() -> impl Strategy<Value = VadAttributes> {
         any_view(),
     )
         .prop_map(
-            |(kind, protection, commitment, protection_change, placeholder, secured, charge, view)| {
+            |(
+                kind,
+                protection,
+                commitment,
+                protection_change,
+                placeholder,
+                secured,
+                charge,
+                view,
+            )| {
                 VadAttributes {
                     kind,
                     protection: Protection::from_low_bits(protection),
