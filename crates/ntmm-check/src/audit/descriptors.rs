@@ -45,9 +45,11 @@ impl Descriptor {
 
     fn committed(&self) -> u64 {
         if self.view.is_some() {
-            // A view is charged for all of its pages, if they are copied when they are written.
-            let copied = matches!(self.protection & 7, 5 | 7);
-            return if copied { self.end - self.start + 1 } else { 0 };
+            // A view is charged for all of its pages, if they are copied when they are written;
+            // one of an image for those of them that are, and each for pages that come to be.
+            let copied = matches!(self.protection & 7, 5 | 7) && self.kind == VadKind::View;
+            let pages = self.end - self.start + 1;
+            return if copied { pages } else { self.charge.min(pages) };
         }
         match self.commitment {
             Commitment::Committed => self.end - self.start + 1 - self.exceptions,

@@ -193,10 +193,10 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         if P::Paging::is_page_file(word) {
             return Err(self.read_prototype(held, word, prototype, reservation));
         }
-        if word == 0 || P::Paging::is_prototype(word) {
-            if let Some(blocked) = self.read_file_page(held, word, prototype, reservation) {
-                return Err(blocked);
-            }
+        if (word == 0 || P::Paging::is_prototype(word))
+            && let Some(blocked) = self.read_file_page(held, word, prototype, reservation)
+        {
+            return Err(blocked);
         }
         let protection = match manager.untouched(prototype) {
             _ if word != 0 => P::Paging::software_protection(word),

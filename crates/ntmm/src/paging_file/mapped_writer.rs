@@ -177,7 +177,7 @@ impl<P: Platform> Manager<P> {
         let mut frame = self.lock_frame(token, pfn);
         let (table, slot) = frame.entry().container();
         if at != (EntryRef { table, slot }) {
-            return Taken::Unchanged;
+            return Taken::NothingToWrite;
         }
         if frame.has(FrameFlags::WRITE_IN_PROGRESS) {
             return Taken::Busy;
@@ -185,7 +185,7 @@ impl<P: Platform> Manager<P> {
         if !frame.has(FrameFlags::MODIFIED)
             || self.subsection_of(frame.entry().original()).is_none()
         {
-            return Taken::Unchanged;
+            return Taken::NothingToWrite;
         }
         if matches!(frame.location(), PageLocation::Modified | PageLocation::ModifiedNoWrite) {
             self.unlink_modified(&mut frame);
@@ -195,7 +195,7 @@ impl<P: Platform> Manager<P> {
         frame.remove(FrameFlags::MODIFIED);
         frame.insert(FrameFlags::WRITE_IN_PROGRESS);
         frame.add_reference();
-        Taken::Taken
+        Taken::Yes
     }
 
     /// The control area that counts a write of these frames, if they are pages of a file.
@@ -222,9 +222,9 @@ impl<P: Platform> Manager<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// It is to be written.
-    Taken,
+    Yes,
     /// There is nothing to write.
-    Unchanged,
+    NothingToWrite,
     /// It is being written.
     Busy,
 }

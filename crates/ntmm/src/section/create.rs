@@ -83,6 +83,7 @@ pub struct CreateSection {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
 enum Stage {
     Start,
     /// The records are there and belong to this operation; pool for the prototypes is allocated.

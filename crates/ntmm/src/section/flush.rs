@@ -213,7 +213,7 @@ impl Writing {
             return Err(manager.record_wait().into());
         };
         let taken = manager.take_changed(entry.token(), pfn, held.entry());
-        if taken != Taken::Taken {
+        if taken != Taken::Yes {
             manager.free_transfer(entry.token(), &manager.writes, id);
             if taken == Taken::Busy {
                 return Err(wait.into());
@@ -222,7 +222,7 @@ impl Writing {
             return Ok(());
         }
         let run = manager.run_from(entry.token(), held.entry(), pfn, |manager, token, pfn, at| {
-            manager.take_changed(token, pfn, at) == Taken::Taken
+            manager.take_changed(token, pfn, at) == Taken::Yes
         });
         self.next += run.pages();
         self.in_flight = Some(id);

@@ -314,11 +314,14 @@ impl Placement {
             Self::Within(window) => base >= window.lowest && fits(window.highest),
             Self::At(_) | Self::AtAny(_) | Self::Replacing(_) => false,
         };
-        let usable = base.get() != 0 && base.get() % ALLOCATION_GRANULARITY == 0;
-        if may_choose && usable && offset == 0 && fits(P::Paging::HIGHEST_VAD_ADDRESS) {
-            if let Ok(range) = Self::At(base).find_range(set, size) {
-                return Ok(range);
-            }
+        let usable = base.get() != 0 && base.get().is_multiple_of(ALLOCATION_GRANULARITY);
+        if may_choose
+            && usable
+            && offset == 0
+            && fits(P::Paging::HIGHEST_VAD_ADDRESS)
+            && let Ok(range) = Self::At(base).find_range(set, size)
+        {
+            return Ok(range);
         }
         self.find_range(set, size)
     }

@@ -99,7 +99,7 @@ in_every_mode! {
         host.file(0x2000);
         let section = host.image();
         host.map_image(space, section);
-        let word = |offset: u64| offset / 8 | 1 << 40;
+        let word = |offset: u64| (offset / 8) | (1 << 40);
         let at = |offset| BASE.checked_add(Bytes::new(offset)).expect("an address");
         assert_eq!(host.read(space, at(0)), word(0));
         assert_eq!(host.read(space, at(0x400)), 0, "behind the headers");
@@ -149,7 +149,7 @@ in_every_mode! {
         host.write(one, data, 1);
         host.write(one, page_at(BASE, 5), 2);
         host.write(one, shared, 3);
-        assert_eq!(host.read(two, data), 0x1C00 / 8 | 1 << 40);
+        assert_eq!(host.read(two, data), (0x1C00 / 8) | (1 << 40));
         assert_eq!((host.read(two, page_at(BASE, 5)), host.read(two, shared)), (0, 3));
         assert_eq!(host.query(one, data).protection, Some(Protection::READWRITE));
         assert_eq!(host.query(two, data).protection, Some(Protection::WRITECOPY));
@@ -158,7 +158,7 @@ in_every_mode! {
         host.page_out(one, shared);
         host.page_out(one, data);
         assert!(host.slots_in_use() >= 2, "both go to the paging file");
-        assert_eq!(host.bytes_of_file(0x1E00, 8), (0x1E00_u64 / 8 | 1 << 40).to_le_bytes());
+        assert_eq!(host.bytes_of_file(0x1E00, 8), ((0x1E00_u64 / 8) | (1 << 40)).to_le_bytes());
         assert_eq!((host.read(two, shared), host.read(one, data)), (3, 1));
         host.audit_at_rest();
         for space in [one, two] {

@@ -48,7 +48,7 @@ impl<M: PagingMode> Host<M> {
 
 /// What the file of these tests holds in the first word of a page.
 const fn first_word(page: u64) -> u64 {
-    page * PAGE_SIZE / 8 | 1 << 40
+    (page * PAGE_SIZE / 8) | (1 << 40)
 }
 
 in_every_mode! {

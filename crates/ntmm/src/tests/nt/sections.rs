@@ -366,7 +366,8 @@ in_every_mode! {
         let program = Program::<M>::legacy();
         let names = OneName::default();
         let length = if M::ADDRESS_BITS == 32 { 0x18 } else { 0x30 };
-        let open = |length, root, name: Captured<Option<(u16, Captured<&[u16]>)>>| {
+        type Name<'n> = Captured<Option<(u16, Captured<&'n [u16]>)>>;
+        let open = |length, root, name: Name<'_>| {
             let name = name.map(|name| name.map(|(length, buffer)| ObjectName { length, buffer }));
             let attributes = ObjectAttributes { length, root, name, attributes: 0 };
             let access = SectionAccess::QUERY;
