@@ -2,7 +2,8 @@
 //!
 //! The environment of a case holds its variables. What else an expression may name depends on the
 //! call it stands in ([`Place`]) and on the system: where images and stacks are is asked of the
-//! system by the pseudo-calls `module.base`, `module.function`, `stack.address` and `teb.read`.
+//! system by the pseudo-calls `module.base`, `module.function`, `stack.address` and `teb.read`, and
+//! what the headers of an image hold by `pe.field`.
 
 use std::collections::BTreeMap;
 
@@ -175,9 +176,12 @@ impl Environment {
             "stack_address" => {
                 return self.ask(system, "stack.address", "name", Value::Nothing);
             }
+            "filesize" | "imagesize" | "template" | "to_page_end" | "SizeOfHeaders"
+            | "SizeOfImage" => return self.field_of_image(name, system),
             "return" => place.answer.and_then(|answer| answer.outputs.get("return")).cloned(),
             _ => match name.split_once('.') {
                 Some(("teb", field)) => return self.teb(field, system),
+                Some(("pe", field)) => return self.field_of_image(field, system),
                 Some(("arg", argument)) => {
                     place.arguments.and_then(|arguments| arguments.get(argument)).cloned()
                 }
@@ -193,6 +197,11 @@ impl Environment {
     /// The system does not know it.
     pub fn teb(&self, field: &str, system: &mut dyn System) -> Result<Value, Refusal> {
         self.ask(system, "teb.read", "field", Value::Text(field.to_owned()))
+    }
+
+    /// A number of the image that was made or opened last.
+    fn field_of_image(&self, field: &str, system: &mut dyn System) -> Result<Value, Refusal> {
+        self.ask(system, "pe.field", "field", Value::Text(field.to_owned()))
     }
 
     /// The `value` that a pseudo-call with one argument yields.

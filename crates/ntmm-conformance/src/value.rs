@@ -120,6 +120,11 @@ impl Arguments {
         self.values.insert(name.to_owned(), value);
     }
 
+    /// All arguments by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The value of an argument, if it is given.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {

@@ -97,6 +97,9 @@ pub const FILE_CALLS: [&str; 10] = [
     "testfs.create",
 ];
 
+/// The pseudo-calls on images.
+pub const IMAGE_CALLS: [&str; 2] = ["pe.build", "pe.header_field"];
+
 const FILES: &str = "files are used through file.create and its like";
 const IMAGES: &str = "images come later";
 const KERNEL: &str = "MDLs and the kernel's own calls come later";
@@ -116,8 +119,8 @@ const KERNEL_NAMESPACES: [&str; 5] = ["kernel.", "Ex", "Io", "Mm", "Zw"];
 /// Looks a call up.
 #[must_use]
 pub fn knowledge(call: &str) -> Knowledge {
-    let known: [&[&str]; 5] =
-        [&MEMORY_CALLS, &PSEUDO_CALLS, &SECTION_CALLS, &FILE_CALLS, &[MAP_SECTION]];
+    let known: [&[&str]; 6] =
+        [&MEMORY_CALLS, &PSEUDO_CALLS, &SECTION_CALLS, &FILE_CALLS, &IMAGE_CALLS, &[MAP_SECTION]];
     if known.iter().any(|calls| calls.contains(&call)) {
         return Knowledge::Known;
     }

@@ -11,6 +11,7 @@
 //! | `handles` | handles and what they name |
 //! | `names` | names of objects |
 //! | `files` | files |
+//! | `images` | images: their files, their layouts, what is known of sections of them |
 //! | `attributes` | object attributes as a call captures them |
 //! | `parameters` | arguments of a case as a call captures them |
 //! | `calls` | the Nt calls |
@@ -22,6 +23,7 @@ mod calls;
 mod files;
 mod handles;
 mod host;
+mod images;
 mod names;
 mod parameters;
 mod process;
@@ -30,6 +32,7 @@ mod pseudo;
 mod stack;
 
 use ntmm::nt::Privileges;
+use ntmm::nt::section::SectionImageInformation;
 use ntmm::virtual_memory::UserStack;
 use ntmm::{DeleteAddressSpace, SectionId};
 use ntmm_machine::Hardware;
@@ -88,6 +91,8 @@ struct Windows<M: Hardware> {
     files: Files,
     /// Sections that may write files, by the numbers of the files.
     writers: Vec<(SectionId, usize)>,
+    /// What headers said of images when sections were made of them; the last one counts.
+    images: Vec<(SectionId, SectionImageInformation)>,
     privileges: Privileges,
     /// Made when a case first asks for it.
     stack: Option<UserStack>,
@@ -108,6 +113,7 @@ impl<M: Hardware> Windows<M> {
             names: ObjectNames::default(),
             files: Files::default(),
             writers: Vec::new(),
+            images: Vec::new(),
             privileges: Privileges::empty(),
             stack: None,
             profile,
@@ -121,6 +127,8 @@ impl<M: Hardware> System for Windows<M> {
             self.section_call(name, arguments)
         } else if FILE_CALLS.contains(&name) {
             self.file_call(name, arguments)
+        } else if name.starts_with("pe.") {
+            self.image_call(name, arguments)
         } else if name.starts_with("Nt") {
             self.nt_call(name, arguments)
         } else {

@@ -150,12 +150,19 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         sections.homes.clear();
         for view in manager.control_areas() {
             let area = Area { view, objects: 0, by_users: 0, descriptors: 0, of_file: 0 };
+            let is_image = view.flags.contains(ControlAreaFlags::IMAGE);
             let (mut next, mut subsections) = (None, 0);
+            // All prototypes of an image lie in one piece of pool, which the first one has.
+            let mut pool = None;
             for subsection in manager.subsection_views(view.id) {
                 let (at, pages) = (subsection.prototypes.bytes(), subsection.pages.get());
                 let first = subsection.first_page.get();
-                let follows = next.is_none_or(|next| next == first);
-                let fits = pages * Self::ENTRY_BYTES <= subsection.prototype_bytes;
+                // Pages of an image that hold nothing lie in no subsection.
+                let follows = next.is_none_or(|next| next == first || is_image && next < first);
+                let own = (at, first, subsection.prototype_bytes);
+                let (start, page, bytes) = if is_image { *pool.get_or_insert(own) } else { own };
+                let offset = first.saturating_sub(page) * Self::ENTRY_BYTES;
+                let fits = at == start + offset && offset + pages * Self::ENTRY_BYTES <= bytes;
                 if subsection.area != view.id || !follows || !fits || pages == 0 {
                     return Err(Defect::Subsection { area: view.id, number: subsections });
                 }
@@ -166,7 +173,10 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             // A control area that is being deleted loses its subsections one by one.
             if !view.flags.contains(ControlAreaFlags::BEING_DELETED) {
                 compare(&area, AreaFigure::Subsections, subsections, view.subsections.into())?;
-                compare(&area, AreaFigure::Prototypes, next.unwrap_or(0), view.pages.get())?;
+                let (end, pages) = (next.unwrap_or(0), view.pages.get());
+                if !is_image || end > pages {
+                    compare(&area, AreaFigure::Prototypes, end, pages)?;
+                }
             }
             sections.areas.push(area);
         }

@@ -8,6 +8,7 @@ use ntmm::NtStatus;
 use ntmm::nt::section::{File, FileAccess, FileTarget};
 use ntmm::platform::{FileId, PagingIo};
 use ntmm::section::TruncateSection;
+use ntmm_image::build::PeBuilder;
 use ntmm_machine::{Hardware, MemoryFile};
 
 use super::Windows;
@@ -20,8 +21,8 @@ const SHARE_READ: u32 = 1;
 const SHARE_WRITE: u32 = 2;
 const SHARE_ALL: u32 = 7;
 
-/// Bytes of a file that comes with the system.
-const SYSTEM_FILE: usize = 0x1_8000;
+/// What deleting a file in use as an image comes to (nt-api 16).
+const CANNOT_DELETE: NtStatus = NtStatus::new(0xC000_0121);
 
 /// A file.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct FileRecord {
     path: String,
     /// Whether it can be mapped.
     mapping: Mapping,
+    /// What it was built by, when it is an image.
+    pub image: Option<PeBuilder>,
 }
 
 /// Whether a file can be mapped.
@@ -45,7 +48,9 @@ enum Mapping {
 /// The files of a machine.
 #[derive(Debug, Default)]
 pub struct Files {
-    records: Vec<FileRecord>,
+    pub records: Vec<FileRecord>,
+    /// The one that was made or opened last.
+    pub last: Option<usize>,
 }
 
 /// What the letters of a case stand for.
@@ -134,14 +139,22 @@ impl<M: Hardware> Windows<M> {
         }
     }
 
+    /// A file that was built as an image.
+    pub(super) fn add_image(&mut self, path: &str, image: PeBuilder) -> usize {
+        let file = self.add_file(path, &image.build(), Mapping::Supported);
+        self.files.records[file].image = Some(image);
+        file
+    }
+
     fn add_file(&mut self, path: &str, contents: &[u8], mapping: Mapping) -> usize {
         let id = self.host.manager().platform().attach_file(Box::new(MemoryFile::of(contents)));
-        self.files.records.push(FileRecord { id, path: path.to_owned(), mapping });
+        self.files.records.push(FileRecord { id, path: path.to_owned(), mapping, image: None });
         self.files.records.len() - 1
     }
 
     /// A handle for a file, and the file object, which is told by the same number.
-    fn opened(&mut self, open: OpenFile) -> Answer {
+    pub(super) fn opened(&mut self, open: OpenFile) -> Answer {
+        self.files.last = Some(open.file);
         let handle = self.handles.open(Object::File(open));
         Answer::returned(NtStatus::SUCCESS).with("Handle", handle).with("FileObject", handle)
     }
@@ -172,9 +185,7 @@ impl<M: Hardware> Windows<M> {
         if let Some(file) = self.files.records.iter().position(|record| record.path == path) {
             return file;
         }
-        let mut contents = vec![0; SYSTEM_FILE];
-        contents[..2].copy_from_slice(b"MZ");
-        self.add_file(path, &contents, Mapping::Supported)
+        self.add_image(path, super::images::system_image::<M>())
     }
 
     fn open_file(&mut self, path: &str, access: FileAccess, share: u32) -> Result<Answer, Refusal> {
@@ -182,6 +193,8 @@ impl<M: Hardware> Windows<M> {
         let open = OpenFile { file, access, share };
         let apart = self.handles.opens_of(file).any(|other| !allow_each_other(&open, &other));
         let written = share & SHARE_WRITE == 0 && self.is_written_by_section(file);
+        let id = self.files.records[file].id;
+        let written = written || access.contains(FileAccess::WRITE_DATA) && self.is_image(id)?;
         if apart || written {
             return Ok(Answer::returned(NtStatus::SHARING_VIOLATION));
         }
@@ -192,6 +205,11 @@ impl<M: Hardware> Windows<M> {
     fn is_written_by_section(&self, file: usize) -> bool {
         let writes = |section| self.writers.contains(&(section, file));
         self.handles.sections().any(writes)
+    }
+
+    /// Whether a file is in use as an image. What is in memory of it goes when it is not.
+    fn is_image(&mut self, id: FileId) -> Result<bool, Refusal> {
+        Ok(self.host.complete(TruncateSection::of_image(id))?.is_err())
     }
 
     fn file_of(&self, arguments: &Arguments) -> Result<FileId, Refusal> {
@@ -226,6 +244,8 @@ impl<M: Hardware> Windows<M> {
         for record in &self.files.records {
             let purged = self.host.complete(TruncateSection::new(record.id, 0))?;
             purged.map_err(|status| Refusal::Stopped(format!("a file is in use: {status}")))?;
+            let purged = self.host.complete(TruncateSection::of_image(record.id))?;
+            purged.map_err(|status| Refusal::Stopped(format!("an image is in use: {status}")))?;
         }
         Ok(())
     }
@@ -243,6 +263,9 @@ impl<M: Hardware> Windows<M> {
             },
         };
         let id = self.files.records[file].id;
+        if self.is_image(id)? {
+            return Ok(Answer::returned(NtStatus::SHARING_VIOLATION));
+        }
         Ok(match self.resize_file(id, 0)? {
             Ok(()) => {
                 let access = FileAccess::READ_DATA | FileAccess::WRITE_DATA;
@@ -264,6 +287,9 @@ impl<M: Hardware> Windows<M> {
                 Err(status) => return Ok(Answer::returned(status)),
             },
         };
+        if self.is_image(self.files.records[file].id)? {
+            return Ok(Answer::returned(CANNOT_DELETE));
+        }
         self.files.records[file].path.clear();
         Ok(Answer::returned(NtStatus::SUCCESS))
     }

@@ -221,7 +221,7 @@ impl Class {
             Self::MappedFilename if is_private => Err(NtStatus::INVALID_ADDRESS),
             Self::MappedFilename => Err(NtStatus::FILE_INVALID),
             Self::SharedCommit => Ok(Information::SharedCommit(0)),
-            Self::Image => Ok(Information::Image(ImageInformation::default())),
+            Self::Image => Ok(Information::Image(ImageInformation::new(&allocation))),
             Self::RegionEx => Ok(Information::Region(RegionInformation::extended(&allocation))),
             _ => Ok(Information::Region(RegionInformation::plain(&allocation))),
         }

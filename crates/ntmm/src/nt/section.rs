@@ -26,8 +26,8 @@ mod unmap;
 
 pub use access::{File, FileAccess, FileTarget, Section, SectionAccess, SectionTarget};
 pub use create::{
-    CreateSectionCall, CreateSectionOutcome, CreateSectionParameters, HandleVariable,
-    KernelCreateSection, KernelSectionParameters, Manner,
+    CapturedImage, CreateSectionCall, CreateSectionOutcome, CreateSectionParameters,
+    HandleVariable, KernelCreateSection, KernelSectionParameters, Manner,
 };
 pub use extend::ExtendSectionCall;
 pub use map::{MapViewOfSection, MapViewParameters, MappedRange};
@@ -37,6 +37,7 @@ pub use names::{
 };
 pub use query::{
     QuerySection, QuerySectionOutcome, QuerySectionParameters, SectionBasicInformation,
+    SectionImageInformation, SectionInformation,
 };
 pub use same_files::AreMappedFilesTheSame;
 pub use unmap::UnmapViewOfSection;

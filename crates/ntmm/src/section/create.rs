@@ -322,7 +322,12 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
         self.find_area_of(file, ControlAreaFlags::empty())
     }
 
-    fn find_area_of(&self, file: FileId, kind: ControlAreaFlags) -> Option<ControlAreaId> {
+    /// The control area of a file's data, or of the file as an image.
+    pub(super) fn find_area_of(
+        &self,
+        file: FileId,
+        kind: ControlAreaFlags,
+    ) -> Option<ControlAreaId> {
         let manager = self.manager();
         let mut next = manager.sections.files(file).load(Ordering::Relaxed);
         while next != NO_RECORD {

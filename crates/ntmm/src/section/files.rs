@@ -58,6 +58,8 @@ impl<P: Platform> Manager<P> {
 #[must_use]
 pub struct TruncateSection {
     file: FileId,
+    /// Whether the file's data are meant or the file as an image.
+    kind: ControlAreaFlags,
     size: u64,
     holds: Holds,
     /// The control area, being purged, and the next page.
@@ -67,14 +69,21 @@ pub struct TruncateSection {
 impl TruncateSection {
     /// Makes room for cutting `file` to `size` bytes.
     pub const fn new(file: FileId, size: u64) -> Self {
-        Self { file, size, holds: Holds::new(), purging: None }
+        let kind = ControlAreaFlags::empty();
+        Self { file, kind, size, holds: Holds::new(), purging: None }
+    }
+
+    /// Throws away what is in memory of `file` as an image, before somebody may write the file
+    /// (MmFlushImageSection). Raises when a program has a section or a view of the image.
+    pub const fn of_image(file: FileId) -> Self {
+        Self { file, kind: ControlAreaFlags::IMAGE, size: 0, holds: Holds::new(), purging: None }
     }
 
     /// Finds the control area and keeps others from it. Done when there is nothing to do.
     fn start<P: Platform>(&mut self, manager: &Manager<P>) -> Result<Option<()>, Pause> {
         let mut entry = manager.enter();
         let sections = manager.lock_sections(entry.token());
-        let Some(id) = sections.find_area(self.file) else { return Ok(Some(())) };
+        let Some(id) = sections.find_area_of(self.file, self.kind) else { return Ok(Some(())) };
         let area = manager.control_area(id);
         let busy = ControlAreaFlags::BEING_CREATED
             | ControlAreaFlags::BEING_DELETED
@@ -103,6 +112,9 @@ impl TruncateSection {
             let kept = self.size.saturating_sub(*next * PAGE_SIZE);
             manager.purge_page(*id, Pages::new(*next), kept)?;
             *next += 1;
+        }
+        if self.kind.contains(ControlAreaFlags::IMAGE) {
+            return Ok(());
         }
         let mut entry = manager.enter();
         let mut sections = manager.lock_sections(entry.token());

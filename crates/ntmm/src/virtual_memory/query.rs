@@ -9,11 +9,12 @@ use crate::address_space::AddressSpaceId;
 use crate::fault::{Blocked, Holds};
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
-use crate::platform::Platform;
+use crate::platform::{FileId, Platform};
+use crate::section::ControlAreaFlags;
 use crate::status::NtStatus;
 use crate::tables::Walk;
 use crate::vad::shared_data::among_descriptors;
-use crate::vad::{Commitment, Placeholder, Vad, VadKind};
+use crate::vad::{Commitment, Placeholder, Vad, VadKind, View};
 use crate::working_set::WorkingSetGuard;
 
 /// State of a region.
@@ -67,6 +68,19 @@ pub struct AllocationInformation {
     pub placeholder: Placeholder,
     /// What is committed of it.
     pub committed: Bytes,
+    /// What a view shows; none for other memory.
+    pub mapped: Option<MappedInformation>,
+}
+
+/// What is known of what a view shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedInformation {
+    /// The file; none for pages of paging files.
+    pub file: Option<FileId>,
+    /// The size of all of it in whole pages, which a view may show a part of.
+    pub size: Bytes,
+    /// Where the view begins in it, in bytes.
+    pub offset: u64,
 }
 
 impl AllocationInformation {
@@ -77,6 +91,7 @@ impl AllocationInformation {
         kind: VadKind::Private,
         placeholder: Placeholder::Never,
         committed: Bytes::new(PAGE_SIZE),
+        mapped: None,
     };
 }
 
@@ -116,10 +131,24 @@ impl<P: Platform> Operation<P> for QueryAllocation {
             kind: vad.attributes.kind,
             placeholder: vad.attributes.placeholder,
             committed: vad.attributes.commit_charge.to_bytes(),
+            mapped: vad.attributes.view.map(|view| manager.mapped_information(view)),
         }))
     }
 
     fn abandon(self, _manager: &Manager<P>) {}
+}
+
+impl<P: Platform> Manager<P> {
+    /// What a view shows. The view keeps the control area alive.
+    fn mapped_information(&self, view: View) -> MappedInformation {
+        let area = self.control_area(view.area);
+        let is_file = area.state().contains(ControlAreaFlags::FILE);
+        MappedInformation {
+            file: is_file.then(|| FileId(area.file())),
+            size: Pages::new(area.pages()).to_bytes(),
+            offset: view.first.to_bytes().get(),
+        }
+    }
 }
 
 /// The query call.

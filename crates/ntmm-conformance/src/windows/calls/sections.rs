@@ -4,7 +4,8 @@ use ntmm::nt::section::{
     AreMappedFilesTheSame, CreateSectionCall, CreateSectionParameters, ExtendSectionCall,
     HandleVariable, KernelCreateSection, KernelSectionParameters, LetterCase, Manner,
     MapViewOfSection, MapViewParameters, MappedRange, QuerySection, QuerySectionParameters,
-    Section, SectionAccess, UnmapViewOfSection, name_section, open_section,
+    Section, SectionAccess, SectionImageInformation, SectionInformation, UnmapViewOfSection,
+    name_section, open_section,
 };
 use ntmm::nt::{Captured, Outcome, Target};
 use ntmm::{NtStatus, SectionId};
@@ -13,13 +14,11 @@ use ntmm_machine::Hardware;
 use super::super::Windows;
 use super::super::attributes::borrowed;
 use super::super::handles::Object;
+use super::super::images::answer_of_image;
 use super::super::names::Found;
 use super::super::parameters::{extended, in_out, optional_out, out, wide};
 use crate::system::{Answer, Refusal};
 use crate::value::{Arguments, Pointer, Value, unfit};
-
-/// SEC_IMAGE.
-const IMAGE: u32 = 0x100_0000;
 
 /// The information classes, by number.
 const CLASSES: [&str; 5] = [
@@ -35,13 +34,6 @@ const LARGEST_BUFFER: u64 = 0x1_0000;
 
 /// Bytes behind whose end there is nothing: what stands for "all of it" in a case.
 const CURRENT: &str = "current";
-
-fn images_come_later(status: NtStatus, attributes: u32) -> Result<(), Refusal> {
-    if status == NtStatus::NOT_SUPPORTED && attributes & IMAGE != 0 {
-        return Err(Refusal::Later("images come later".to_owned()));
-    }
-    Ok(())
-}
 
 impl<M: Hardware> Windows<M> {
     pub(in super::super) fn section_call(
@@ -113,8 +105,9 @@ impl<M: Hardware> Windows<M> {
             attributes,
             file: self.file_argument(arguments, "FileHandle")?,
         };
-        let outcome = self.host.complete_call(CreateSectionCall::new(caller, parameters))?;
-        images_come_later(outcome.status, attributes)?;
+        let image = self.capture_image(arguments, attributes)?;
+        let call = CreateSectionCall::new(caller, parameters).with_image(image.borrow());
+        let outcome = self.host.complete_call(call)?;
         let cleared = |answer: Answer| match outcome.handle {
             HandleVariable::Cleared => answer.with(HANDLE, 0_u64),
             HandleVariable::Untouched => answer,
@@ -122,7 +115,10 @@ impl<M: Hardware> Windows<M> {
         let Some(section) = outcome.section else {
             return Ok(cleared(Answer::returned(outcome.status)));
         };
-        self.note_writer(arguments, section, parameters.protection)?;
+        match image.information() {
+            Some(information) => self.images.push((section, information)),
+            None => self.note_writer(arguments, section, parameters.protection)?,
+        }
         let captured = self.object_attributes(arguments)?;
         let desired = SectionAccess::of_desired(arguments.ulong("DesiredAccess")?);
         let made = (section, borrowed(&captured));
@@ -168,17 +164,16 @@ impl<M: Hardware> Windows<M> {
             file: self.file_argument(arguments, "FileHandle")?,
             file_object: file_object.and_then(|file| file.ok()?.file.ok()),
         };
-        let call = KernelCreateSection::new(self.caller(arguments), parameters);
+        let image = self.capture_image(arguments, attributes)?;
+        let caller = self.caller(arguments);
+        let call = KernelCreateSection::new(caller, parameters).with_image(image.borrow());
         match self.host.complete_call(call)? {
             Ok(section) => {
                 let object = self.handles.open_section(section, SectionAccess::ALL);
                 Ok(Answer::returned(NtStatus::SUCCESS).with("SectionObject", object))
             }
             Err((status, Manner::Raised)) => Ok(Answer::raised(status)),
-            Err((status, Manner::Returned)) => {
-                images_come_later(status, attributes)?;
-                Ok(Answer::returned(status))
-            }
+            Err((status, Manner::Returned)) => Ok(Answer::returned(status)),
         }
     }
 
@@ -247,8 +242,11 @@ impl<M: Hardware> Windows<M> {
             Some(_) => arguments.word("SectionInformationLength")?,
         };
         let buffer = out(arguments, "SectionInformation")?;
+        let section = self.section(arguments)?;
+        let image = self.image_of(section);
         let parameters = QuerySectionParameters {
-            section: self.section(arguments)?,
+            section,
+            image,
             class,
             buffer: if length > LARGEST_BUFFER { Err(NtStatus::ACCESS_VIOLATION) } else { buffer },
             length,
@@ -257,16 +255,25 @@ impl<M: Hardware> Windows<M> {
         let call = QuerySection::new(self.caller(arguments), parameters);
         let outcome = self.host.complete_call(call)?;
         let mut answer = Answer::returned(outcome.status);
-        if let Some(basic) = outcome.information {
-            answer = answer
+        answer = match outcome.information {
+            None => answer,
+            Some(SectionInformation::Image(image)) => answer_of_image(answer, &image),
+            Some(SectionInformation::Basic(basic)) => answer
                 .with("BaseAddress", basic.base)
                 .with("Attributes", basic.attributes)
-                .with("Size", basic.size);
-        }
+                .with("Size", basic.size),
+        };
         Ok(match outcome.return_length {
             Some(length) => answer.with("ReturnLength", length),
             None => answer,
         })
+    }
+
+    /// What is known of the image a section is of.
+    fn image_of(&self, section: Section) -> Option<SectionImageInformation> {
+        let section = section.ok()?.section;
+        let known = self.images.iter().rev().find(|(of, _)| *of == section);
+        known.map(|(_, image)| *image)
     }
 
     fn view_parameters(
@@ -278,8 +285,10 @@ impl<M: Hardware> Windows<M> {
             None => Ok(0),
             Some(_) => arguments.word(name),
         };
+        let section = self.section(arguments)?;
         Ok(MapViewParameters {
-            section: self.section(arguments)?,
+            section,
+            machine: self.image_of(section).map(|image| image.machine),
             process: self.target(arguments)?,
             base: in_out(arguments, "BaseAddress")?,
             zero_bits: optional("ZeroBits")?,
@@ -329,8 +338,10 @@ impl<M: Hardware> Windows<M> {
         const VIEW_SHARE: u32 = 1;
         const PAGE_READONLY: u32 = 2;
         let zero: Captured = Ok(0);
+        let section = self.section(arguments)?;
         let parameters = MapViewParameters {
-            section: self.section(arguments)?,
+            section,
+            machine: self.image_of(section).map(|image| image.machine),
             process: Ok(Target::current(self.processes.current())),
             base: zero,
             zero_bits: 0,

@@ -183,3 +183,19 @@ pub struct ImageInformation {
     /// ImageFlags.
     pub flags: u32,
 }
+
+impl ImageInformation {
+    /// The information of class 6: an image whose view shows less than all of it is said to be
+    /// mapped in part.
+    pub(super) fn new(found: &AllocationInformation) -> Self {
+        const PARTIAL_MAP: u32 = 1;
+        match found.mapped {
+            Some(mapped) if found.kind == VadKind::ImageView => Self {
+                base: found.region.base.get(),
+                size: mapped.size.get(),
+                flags: if found.region.size < mapped.size { PARTIAL_MAP } else { 0 },
+            },
+            _ => Self::default(),
+        }
+    }
+}

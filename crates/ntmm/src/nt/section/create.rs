@@ -2,6 +2,9 @@
 //!
 //! Both yield a section object. The host makes a handle for it, after
 //! [`name_section`](super::name_section) has had its say.
+//!
+//! The host also reads the headers of a file that an image is to be made of, and hands over the
+//! layout or the status the headers deserve ([`CapturedImage`]); it is looked at in its turn.
 
 use ntmm_pte::protection::{
     PAGE_EXECUTE, PAGE_EXECUTE_READ, PAGE_EXECUTE_READWRITE, PAGE_EXECUTE_WRITECOPY, PAGE_READONLY,
@@ -16,7 +19,8 @@ use crate::nt::{Caller, Captured, Privileges, Stage};
 use crate::operation::{Operation, Step};
 use crate::platform::{FileId, Platform};
 use crate::section::{
-    CreateSection, Holder, SectionAttributes, SectionId, SectionKind, SectionRequest,
+    CreateImageSection, CreateSection, Holder, Image, SectionAttributes, SectionId, SectionKind,
+    SectionRequest,
 };
 use crate::status::NtStatus;
 
@@ -55,19 +59,55 @@ pub enum HandleVariable {
     Cleared,
 }
 
+/// What the headers of the file of a call say, or the status they deserve (nt-api 15).
+pub type CapturedImage<'i> = Result<Image<'i>, NtStatus>;
+
 /// NtCreateSection.
 #[derive(Debug)]
 #[must_use]
-pub struct CreateSectionCall {
+pub struct CreateSectionCall<'i> {
     caller: Caller,
     parameters: CreateSectionParameters,
-    stage: Stage<CreateSection>,
+    image: CapturedImage<'i>,
+    stage: Stage<Creation<'i>>,
 }
 
-impl CreateSectionCall {
-    /// The call with these parameters.
+impl<'i> CreateSectionCall<'i> {
+    /// The call with these parameters, for a host that has no images.
     pub const fn new(caller: Caller, parameters: CreateSectionParameters) -> Self {
-        Self { caller, parameters, stage: Stage::Unchecked }
+        let image = Err(NtStatus::NOT_SUPPORTED);
+        Self { caller, parameters, image, stage: Stage::Unchecked }
+    }
+
+    /// The call with what the headers of its file say. They count only when it asks for an image.
+    pub const fn with_image(mut self, image: CapturedImage<'i>) -> Self {
+        self.image = image;
+        self
+    }
+}
+
+/// The typed call that a section is made by.
+#[derive(Debug)]
+enum Creation<'i> {
+    Plain(CreateSection),
+    Image(CreateImageSection<'i>),
+}
+
+impl<P: Platform> Operation<P> for Creation<'_> {
+    type Output = SectionId;
+
+    fn step(&mut self, manager: &Manager<P>) -> Step<SectionId> {
+        match self {
+            Self::Plain(call) => call.step(manager),
+            Self::Image(call) => call.step(manager),
+        }
+    }
+
+    fn abandon(self, manager: &Manager<P>) {
+        match self {
+            Self::Plain(call) => call.abandon(manager),
+            Self::Image(call) => call.abandon(manager),
+        }
     }
 }
 
@@ -135,12 +175,21 @@ fn in_paging_files<M: PagingMode>(
     })
 }
 
-/// Row 19 of 11.1, as far as it goes without the headers of the image.
-fn of_image<P: Platform>(manager: &Manager<P>, file: FileId) -> Result<SectionKind, NtStatus> {
+/// Row 19 of 11.1; whether the size is within the image is the typed call's.
+fn of_image<'i, P: Platform>(
+    manager: &Manager<P>,
+    file: FileId,
+    image: CapturedImage<'i>,
+    (size, protection): (u64, Protection),
+) -> Result<Creation<'i>, NtStatus> {
     if manager.platform().file_size(file)? == 0 {
         return Err(NtStatus::INVALID_FILE_FOR_SECTION);
     }
-    Err(NtStatus::NOT_SUPPORTED)
+    let image = Image { file, ..image? };
+    let attributes = SectionAttributes::FILE | SectionAttributes::IMAGE;
+    let holder = Holder::User;
+    let call = CreateImageSection::new(image, size, protection, attributes.bits(), holder);
+    Ok(Creation::Image(call))
 }
 
 /// The typed call.
@@ -150,7 +199,7 @@ fn typed(
     protection: Protection,
     attributes: SectionAttributes,
     holder: Holder,
-) -> CreateSection {
+) -> Creation<'static> {
     // What is said of a file is not how its pages are committed (11.3).
     let committing = SectionAttributes::COMMIT | SectionAttributes::RESERVE;
     let attributes = match kind {
@@ -158,54 +207,56 @@ fn typed(
         SectionKind::File(_) => attributes.difference(committing) | SectionAttributes::FILE,
     };
     let attributes = attributes.bits();
-    CreateSection::new(SectionRequest { kind, size, protection, attributes, holder })
+    let request = SectionRequest { kind, size, protection, attributes, holder };
+    Creation::Plain(CreateSection::new(request))
 }
 
 /// Rows 8 to 19 of 11.1; what depends on the size of a file is the typed call's.
-fn check_backing<P: Platform>(
+fn check_backing<'i, P: Platform>(
     manager: &Manager<P>,
     caller: &Caller,
     (attributes, protection): (SectionAttributes, Protection),
     maximum_size: Option<u64>,
-    file: Option<File>,
-) -> Result<CreateSection, NtStatus> {
+    (file, captured): (Option<File>, CapturedImage<'i>),
+) -> Result<Creation<'i>, NtStatus> {
     let size = maximum_size.unwrap_or(0);
     let image = attributes.contains(SectionAttributes::IMAGE);
     let kind = match file {
         None if image => return Err(NtStatus::INVALID_FILE_FOR_SECTION),
         None => in_paging_files::<P::Paging>(caller, attributes, size)?,
         Some(file) => match open_file(caller, file, protection)? {
-            file if image => of_image(manager, file)?,
+            file if image => return of_image(manager, file, captured, (size, protection)),
             file => SectionKind::File(file),
         },
     };
     Ok(typed(kind, size, protection, attributes, Holder::User))
 }
 
-fn check<P: Platform>(
+fn check<'i, P: Platform>(
     manager: &Manager<P>,
     caller: &Caller,
     parameters: &CreateSectionParameters,
-) -> Result<CreateSection, NtStatus> {
+    image: CapturedImage<'i>,
+) -> Result<Creation<'i>, NtStatus> {
     let CreateSectionParameters { maximum_size, file, .. } = *parameters;
     let attributes = check_attributes(caller, parameters.attributes, file)?;
     let protection = check_protection(parameters.protection)?;
     parameters.handle?;
-    check_backing(manager, caller, (attributes, protection), maximum_size?, file)
+    check_backing(manager, caller, (attributes, protection), maximum_size?, (file, image))
 }
 
-impl<P: Platform> Operation<P> for CreateSectionCall {
+impl<P: Platform> Operation<P> for CreateSectionCall<'_> {
     type Output = CreateSectionOutcome;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<CreateSectionOutcome> {
-        let Self { caller, parameters, stage } = self;
+        let Self { caller, parameters, image, stage } = self;
         let file = parameters.file;
         // The variable is cleared as soon as it is known that it can be written.
         let reached = check_attributes(caller, parameters.attributes, file).is_ok()
             && check_protection(parameters.protection).is_ok()
             && parameters.handle.is_ok();
         let handle = if reached { HandleVariable::Cleared } else { HandleVariable::Untouched };
-        let step = stage.step(manager, || check(manager, caller, parameters));
+        let step = stage.step(manager, || check(manager, caller, parameters, *image));
         step.map(|result| CreateSectionOutcome {
             status: result.err().unwrap_or(NtStatus::SUCCESS),
             section: result.ok(),
@@ -248,27 +299,37 @@ pub enum Manner {
 /// MmCreateSection. Yields the section, or the status and how it came.
 #[derive(Debug)]
 #[must_use]
-pub struct KernelCreateSection {
+pub struct KernelCreateSection<'i> {
     caller: Caller,
     parameters: KernelSectionParameters,
-    stage: Stage<CreateSection>,
+    image: CapturedImage<'i>,
+    stage: Stage<Creation<'i>>,
     manner: Manner,
 }
 
-impl KernelCreateSection {
-    /// The call with these parameters.
+impl<'i> KernelCreateSection<'i> {
+    /// The call with these parameters, for a host that has no images.
     pub const fn new(caller: Caller, parameters: KernelSectionParameters) -> Self {
-        Self { caller, parameters, stage: Stage::Unchecked, manner: Manner::Returned }
+        let image = Err(NtStatus::NOT_SUPPORTED);
+        Self { caller, parameters, image, stage: Stage::Unchecked, manner: Manner::Returned }
+    }
+
+    /// The call with what the headers of the file behind its handle say. They count only when it
+    /// asks for an image.
+    pub const fn with_image(mut self, image: CapturedImage<'i>) -> Self {
+        self.image = image;
+        self
     }
 }
 
 /// The rules of 21.1.
-fn check_kernel<P: Platform>(
+fn check_kernel<'i, P: Platform>(
     manager: &Manager<P>,
     caller: &Caller,
     parameters: &KernelSectionParameters,
+    image: CapturedImage<'i>,
     manner: &mut Manner,
-) -> Result<CreateSection, NtStatus> {
+) -> Result<Creation<'i>, NtStatus> {
     type Is = SectionAttributes;
     let KernelSectionParameters { file, file_object, .. } = *parameters;
     let mut attributes = Is::from_bits_truncate(parameters.attributes);
@@ -290,15 +351,16 @@ fn check_kernel<P: Platform>(
         let kind = SectionKind::File(file);
         return Ok(typed(kind, size, protection, attributes, Holder::System));
     }
-    check_backing(manager, caller, (attributes, protection), Some(size), file)
+    check_backing(manager, caller, (attributes, protection), Some(size), (file, image))
 }
 
-impl<P: Platform> Operation<P> for KernelCreateSection {
+impl<P: Platform> Operation<P> for KernelCreateSection<'_> {
     type Output = Result<SectionId, (NtStatus, Manner)>;
 
     fn step(&mut self, manager: &Manager<P>) -> Step<Self::Output> {
-        let Self { caller, parameters, stage, manner } = self;
-        let step = stage.step(manager, || check_kernel(manager, caller, parameters, manner));
+        let Self { caller, parameters, image, stage, manner } = self;
+        let check = || check_kernel(manager, caller, parameters, *image, manner);
+        let step = stage.step(manager, check);
         // The object is written last.
         step.map(|result| match (result, parameters.object) {
             (Ok(section), Ok(())) => Ok(section),

@@ -16,7 +16,7 @@ use crate::nt::constants::{
 use crate::nt::profile::Placeholders;
 use crate::nt::requirements::{ExtendedParameter, Requirements, Wishes, requirements_of};
 use crate::nt::target::open;
-use crate::nt::{AddressLimit, Caller, Captured, Outcome, Process, ProcessAccess};
+use crate::nt::{AddressLimit, Caller, Captured, Outcome, PointerWidth, Process, ProcessAccess};
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
 use crate::section::view::allows;
@@ -51,6 +51,9 @@ pub struct MapViewParameters {
     pub kind: u32,
     /// Win32Protect, PAGE_* bits.
     pub protection: u32,
+    /// The machine the section's image is for, as the host has noted it; none when the section is
+    /// of none.
+    pub machine: Option<u16>,
 }
 
 /// What is written back.
@@ -355,7 +358,15 @@ fn check<P: Platform>(
     Ok((view.reaching(extent), commit))
 }
 
+/// IMAGE_FILE_MACHINE_I386.
+const MACHINE_I386: u16 = 0x14C;
+
 impl MapViewOfSection {
+    /// Whether a 64-bit program maps an image for 32-bit ones.
+    fn is_foreign(&self) -> bool {
+        self.caller.width == PointerWidth::Bits64 && self.parameters.machine == Some(MACHINE_I386)
+    }
+
     /// Goes on as far as it goes without waiting.
     fn advance<P: Platform>(&mut self, manager: &Manager<P>) -> Step<MappedView> {
         loop {
@@ -418,6 +429,7 @@ impl<P: Platform> Operation<P> for MapViewOfSection {
             Step::Wait(wait) => return Step::Wait(wait),
             Step::Done(mapped) => Outcome {
                 status: match mapped.place {
+                    _ if self.is_foreign() => NtStatus::IMAGE_MACHINE_TYPE_MISMATCH,
                     ViewPlace::AsWanted => NtStatus::SUCCESS,
                     ViewPlace::NotAtBase => NtStatus::IMAGE_NOT_AT_BASE,
                 },

@@ -21,6 +21,51 @@ pub struct QuerySectionParameters {
     pub length: u64,
     /// Whether ReturnLength, if it is given, can be written.
     pub return_length: Captured<()>,
+    /// What the host has noted of the section's image; none when the section is of none.
+    pub image: Option<SectionImageInformation>,
+}
+
+/// SECTION_IMAGE_INFORMATION. The host takes it from the headers when it makes the section and
+/// keeps it beside the object. ZeroBits is always zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SectionImageInformation {
+    /// TransferAddress: preferred base plus entry point.
+    pub transfer_address: u64,
+    /// MaximumStackSize, in bytes.
+    pub maximum_stack_size: u64,
+    /// CommittedStackSize, in bytes.
+    pub committed_stack_size: u64,
+    /// SubSystemType, IMAGE_SUBSYSTEM_*.
+    pub subsystem: u32,
+    /// SubSystemMinorVersion, then SubSystemMajorVersion.
+    pub subsystem_version: [u16; 2],
+    /// The same of the system it was made for: OperatingSystemVersion.
+    pub system_version: [u16; 2],
+    /// ImageCharacteristics, IMAGE_FILE_*.
+    pub characteristics: u16,
+    /// DllCharacteristics.
+    pub dll_characteristics: u16,
+    /// Machine, IMAGE_FILE_MACHINE_*.
+    pub machine: u16,
+    /// ImageContainsCode.
+    pub contains_code: bool,
+    /// ImageFlags.
+    pub flags: u8,
+    /// LoaderFlags.
+    pub loader_flags: u32,
+    /// ImageFileSize, in bytes.
+    pub file_size: u32,
+    /// CheckSum.
+    pub check_sum: u32,
+}
+
+/// What to write into the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionInformation {
+    /// SectionBasicInformation.
+    Basic(SectionBasicInformation),
+    /// SectionImageInformation.
+    Image(SectionImageInformation),
 }
 
 /// SECTION_BASIC_INFORMATION.
@@ -40,7 +85,7 @@ pub struct QuerySectionOutcome {
     /// The status to return.
     pub status: NtStatus,
     /// What to write into the buffer.
-    pub information: Option<SectionBasicInformation>,
+    pub information: Option<SectionInformation>,
     /// What to write into ReturnLength, if it is given: bytes of the information.
     pub return_length: Option<u64>,
 }
@@ -100,19 +145,23 @@ impl QuerySection {
     fn run<P: Platform>(
         &self,
         manager: &Manager<P>,
-    ) -> Result<(SectionBasicInformation, u64), NtStatus> {
+    ) -> Result<(SectionInformation, u64), NtStatus> {
         let (class, section) = self.check()?;
+        let length = class.size(self.caller.width);
         let known = manager.section_information(section)?;
-        if class == Class::Image {
-            return Err(NtStatus::SECTION_NOT_IMAGE);
-        }
         let attributes = SectionAttributes::from_bits_retain(known.attributes);
+        if class == Class::Image {
+            let image = self.parameters.image;
+            let image = image.filter(|_| attributes.contains(SectionAttributes::IMAGE));
+            let image = image.ok_or(NtStatus::SECTION_NOT_IMAGE)?;
+            return Ok((SectionInformation::Image(image), length));
+        }
         let basic = SectionBasicInformation {
             base: known.base.map_or(0, |base| base.get()),
             attributes: attributes.difference(SectionAttributes::NO_CHANGE).bits(),
             size: known.size,
         };
-        Ok((basic, class.size(self.caller.width)))
+        Ok((SectionInformation::Basic(basic), length))
     }
 }
 
@@ -121,9 +170,9 @@ impl<P: Platform> Operation<P> for QuerySection {
 
     fn step(&mut self, manager: &Manager<P>) -> Step<QuerySectionOutcome> {
         Step::Done(match self.run(manager) {
-            Ok((basic, length)) => QuerySectionOutcome {
+            Ok((information, length)) => QuerySectionOutcome {
                 status: NtStatus::SUCCESS,
-                information: Some(basic),
+                information: Some(information),
                 return_length: Some(length),
             },
             Err(status) => QuerySectionOutcome { status, information: None, return_length: None },

@@ -55,6 +55,10 @@ impl AreMappedFilesTheSame {
         if image.region == file.region {
             return self.caller.behaviour().one_view;
         }
+        let file_of = |found: &AllocationInformation| found.mapped.and_then(|mapped| mapped.file);
+        if image.kind == VadKind::ImageView && file_of(&image) == file_of(&file) {
+            return NtStatus::SUCCESS;
+        }
         NtStatus::NOT_SAME_DEVICE
     }
 }

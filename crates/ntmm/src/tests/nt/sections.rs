@@ -8,8 +8,8 @@ use crate::nt::section::{
     AreMappedFilesTheSame, CreateSectionCall, CreateSectionOutcome, CreateSectionParameters,
     ExtendSectionCall, File, FileAccess, FileTarget, HandleVariable, LetterCase, MapViewOfSection,
     MapViewParameters, MappedRange, Named, Namespace, ObjectAttributes, ObjectName, Place,
-    QuerySection, QuerySectionParameters, Section, SectionAccess, SectionTarget,
-    UnmapViewOfSection, name_section, open_section,
+    QuerySection, QuerySectionParameters, Section, SectionAccess, SectionInformation,
+    SectionTarget, UnmapViewOfSection, name_section, open_section,
 };
 use crate::nt::{Captured, Profile};
 use crate::platform::FileId;
@@ -68,6 +68,7 @@ impl<M: PagingMode> Program<M> {
             inherit: 1,
             kind: 0,
             protection,
+            machine: None,
         }
     }
 
@@ -85,6 +86,7 @@ impl<M: PagingMode> Program<M> {
     /// Code, base, attributes and size.
     fn section_query(&self, section: SectionId) -> (u32, Option<(u64, u32, u64)>) {
         let parameters = QuerySectionParameters {
+            image: None,
             section: all_access(section),
             class: 0,
             buffer: Ok(()),
@@ -93,7 +95,10 @@ impl<M: PagingMode> Program<M> {
         };
         let call = QuerySection::new(self.caller, parameters);
         let outcome = self.host.run(call).expect("such calls never raise");
-        let basic = outcome.information.map(|basic| (basic.base, basic.attributes, basic.size));
+        let basic = outcome.information.map(|information| match information {
+            SectionInformation::Basic(basic) => (basic.base, basic.attributes, basic.size),
+            SectionInformation::Image(image) => panic!("{image:?} is not what was asked for"),
+        });
         (outcome.status.code(), basic)
     }
 
