@@ -19,6 +19,7 @@
 //! | `working_set` | each valid page has its entry, the free list has the rest, figures |
 //! | `descriptors` | the descriptor tree, charges, the figures of the space |
 //! | `frames` | each frame's counts, flags, original entry and owner |
+//! | `sections` | prototypes and the frames they name, counters of control areas |
 //! | `slots` | paging-file bitmaps against the owners found on the way |
 //!
 //! [`Baseline`] is another question: has everything that was taken been given back?
@@ -32,12 +33,13 @@ mod lists;
 mod memory;
 mod picture;
 mod report;
+mod sections;
 mod slots;
 mod tables;
 mod teardown;
 mod working_set;
 
-pub use defect::{Chain, Defect, Figure, Form, FrameCount, Place, Presence, SlotOwner};
+pub use defect::{AreaFigure, Chain, Defect, Figure, Form, FrameCount, Place, Presence, SlotOwner};
 pub use teardown::{Baseline, audit_teardown};
 
 use std::rc::Rc;
@@ -51,6 +53,7 @@ use decode::{Mode, WORDS};
 use descriptors::{Descriptor, SecuredPages};
 use frames::Tally;
 use picture::Pictures;
+use sections::Sections;
 use slots::Claims;
 use working_set::List;
 
@@ -63,6 +66,8 @@ pub type ReadSlot<'a> = dyn Fn(PagingFileNumber, u32) -> Option<Rc<[u64; WORDS]>
 pub struct Circumstances<'a> {
     /// Pages charged to the system that operations will hand to a space or return.
     pub pending_commit: PendingCommit,
+    /// Calls that map views and may be between two steps: each may have counted its view.
+    pub pending_views: u32,
     /// Spaces in which an operation may own address creation.
     pub address_creation: &'a [AddressSpaceId],
     /// Reads a slot of a paging file. Without it, slots that nobody visible owns are accepted
@@ -112,6 +117,9 @@ pub struct Scratch {
     secured: Vec<SecuredPages>,
     list: List,
     pictures: Pictures,
+    sections: Sections,
+    /// Prototypes of the page being visited.
+    prototypes: Vec<(u32, u64)>,
     manager_frames: Option<u32>,
 }
 
@@ -158,11 +166,19 @@ pub fn audit_with<P: Platform>(
     audit.check_memory()?;
     audit.check_lists()?;
     audit.tally_holders()?;
+    audit.begin_sections()?;
+    // The space of prototypes first: the others are checked against what is in it.
+    let system = audit.scratch.sections.space;
+    let is_system = |space: &SpaceView<'_, P>| Some(space.space()) == system;
     let mut charged = 0;
-    for space in manager.spaces() {
+    for space in manager.spaces().filter(is_system) {
+        charged += audit.check_space(&space)?;
+    }
+    for space in manager.spaces().filter(|space| !is_system(space)) {
         charged += audit.check_space(&space)?;
     }
     audit.check_frames()?;
+    audit.check_sections()?;
     audit.check_system_commit(charged)?;
     audit.check_slots()
 }

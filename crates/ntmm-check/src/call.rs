@@ -32,6 +32,9 @@ impl Planned {
             Action::Query { region, .. } => region,
             action => action.restructures()?,
         };
+        if region.class == Class::View {
+            return None;
+        }
         let window = world.window(thread, region)?;
         let call = call_for(world, thread, window, action)?;
         if window.prediction != Prediction::Full {

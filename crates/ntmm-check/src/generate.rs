@@ -4,6 +4,8 @@
 //! weights of their own, so that runs differ in kind and rare combinations are reached. Most
 //! operations aim at what earlier ones have probably made; some aim beside it.
 
+mod views;
+
 use std::collections::BTreeMap;
 
 use ntmm::working_set::limits::Hardness;
@@ -15,6 +17,7 @@ use crate::random::Random;
 use crate::rights::{Base, Guard, Rights};
 use crate::scenario::Scenario;
 use crate::setup::{Conduct, Paging, Setup};
+use views::Views;
 
 /// The scenario of a seed.
 #[must_use]
@@ -27,11 +30,13 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
     setup.withheld = if memory.one_in(3) { memory.skewed(120) } else { 0 };
     let often = memory.pick(&[3, 10, 30]);
     let mut resets = Resets::new(seed);
+    let mut views = Views::new(seed, &generator);
     let mut list = Vec::new();
     for process in 0..generator.processes {
         list.push(Operation::Create { process });
         generator.furnish(process, &mut list);
     }
+    views.furnish(&generator, &mut list);
     while (list.len() as u32) < operations {
         generator.next(&mut list);
         if setup.withheld > 0 && memory.one_in(often) {
@@ -39,6 +44,7 @@ pub fn generate(seed: u64, paging: Paging, operations: u32) -> Scenario {
             change_memory(&mut memory, &setup, thread, &mut list);
         }
         resets.next(&generator, &mut list);
+        views.next(&generator, &mut list);
     }
     Scenario { setup, operations: list }
 }
@@ -222,7 +228,7 @@ impl Generator {
             .filter(|(_, weight)| *weight > 0)
             .map(|(class, _)| match class {
                 Class::Own => u32::from(class.count() * setup.threads),
-                Class::Shared | Class::Racy => u32::from(class.count()),
+                Class::Shared | Class::Racy | Class::View => u32::from(class.count()),
             })
             .sum();
         let usual = (setup.frames * pressure / 10 / (regions * processes)).clamp(1, setup.stride);
@@ -259,7 +265,7 @@ impl Generator {
     /// Who knows the size of a region: the thread for its own, anybody else for the rest.
     fn owner(thread: Thread, region: Region) -> (Thread, Region) {
         let number = match region.class {
-            Class::Own => thread.number,
+            Class::Own | Class::View => thread.number,
             Class::Shared | Class::Racy => 0,
         };
         (Thread { number, ..thread }, region)

@@ -56,6 +56,7 @@ mod scenario;
 pub mod setup;
 mod shrink;
 mod touching;
+mod viewing;
 mod worker;
 pub mod workload;
 mod world;

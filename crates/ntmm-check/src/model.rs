@@ -12,11 +12,13 @@
 //! |---|---|
 //! | [`page`] | versions of a page |
 //! | [`calls`] | calls on virtual memory |
+//! | [`views`] | sections and views |
 //! | [`accesses`] | loads, stores, fetches |
 
 pub(crate) mod accesses;
 pub(crate) mod calls;
 pub(crate) mod page;
+pub(crate) mod views;
 
 use std::collections::BTreeMap;
 
@@ -94,6 +96,8 @@ pub(crate) struct Space {
     pages: BTreeMap<u64, Page>,
     /// Calls under way: what they may come to charge, and where they may be.
     under_way: BTreeMap<u32, calls::Call>,
+    /// Views of sections by first page.
+    views: BTreeMap<u64, views::View>,
     /// Pages that parts without prediction may have committed.
     unpredicted: BTreeMap<u64, u64>,
 }
@@ -109,6 +113,7 @@ pub(crate) struct Model {
     lowest_limit: u64,
     /// Charged before the first process was made.
     charged_at_boot: u64,
+    sections: views::Sections,
     /// Processes being deleted: their charges may still be held.
     leaving: BTreeMap<u8, u64>,
     pub(crate) disturbances: Disturbances,
@@ -122,6 +127,7 @@ impl Model {
             limit,
             lowest_limit: limit,
             charged_at_boot,
+            sections: views::Sections::default(),
             leaving: BTreeMap::new(),
             disturbances: Disturbances::default(),
         }
@@ -158,19 +164,24 @@ impl Model {
         self.lowest_limit = self.lowest_limit.min(self.limit);
     }
 
-    /// All threads rest.
-    pub(crate) fn rests(&mut self) {
+    /// All threads rest, and so many pages are charged for sections.
+    pub(crate) fn rests(&mut self, of_sections: u64) {
         self.lowest_limit = self.limit;
+        self.sections_rest(of_sections);
     }
 
     /// Pages that calls under way may have charged and not handed over.
     pub(crate) fn charges_under_way(&self) -> u64 {
-        self.spaces.values().map(Space::charges_under_way).sum()
+        let spaces: u64 = self.spaces.values().map(Space::charges_under_way).sum();
+        spaces + self.sections.charges_under_way()
     }
 
     fn charge_at_most(&self) -> u64 {
         let spaces: u64 = self.spaces.values().map(Space::charge_at_most).sum();
-        self.charged_at_boot + spaces + self.leaving.values().sum::<u64>()
+        self.charged_at_boot
+            + self.sections.charge_at_most()
+            + spaces
+            + self.leaving.values().sum::<u64>()
     }
 
     /// Whether a status that resources excuse is excused now, when `wanted` pages were to be
@@ -201,7 +212,8 @@ impl Model {
 
     /// Checks that no more is committed than the machine promises.
     pub(crate) fn check_limit(&self) -> Result<(), Mismatch> {
-        let committed: u64 = self.spaces.values().map(Space::committed_at_least).sum();
+        let spaces: u64 = self.spaces.values().map(Space::committed_at_least).sum();
+        let committed = spaces + self.sections.committed_at_least();
         if committed <= self.limit {
             return Ok(());
         }
@@ -295,7 +307,8 @@ impl Space {
             .sum();
         let unpredicted: u64 =
             self.unpredicted.values().map(|pages| pages + TABLES_CHARGE + pages / 512).sum();
-        PROCESS_CHARGE + pages + self.charges_under_way() + unpredicted
+        let views: u64 = self.views.values().map(views::View::charge_at_most).sum();
+        PROCESS_CHARGE + pages + views + self.charges_under_way() + unpredicted
     }
 
     fn charges_under_way(&self) -> u64 {
@@ -303,7 +316,9 @@ impl Space {
     }
 
     fn committed_at_least(&self) -> u64 {
-        self.allocations
+        let views: u64 = self.views.values().map(views::View::charge).sum();
+        let allocated: u64 = self
+            .allocations
             .iter()
             .map(|(first, allocation)| {
                 let mut listed = 0;
@@ -317,6 +332,7 @@ impl Space {
                     Backing::Committed => allocation.end - first - listed,
                 }
             })
-            .sum()
+            .sum();
+        views + allocated
     }
 }

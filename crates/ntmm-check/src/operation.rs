@@ -21,19 +21,29 @@
 //! | `P.T store R FIRST COUNT OFFSET SIZE` | SIZE bytes at OFFSET in each of COUNT pages |
 //! | `P.T load R FIRST COUNT OFFSET SIZE` | the same, compared with what must be there |
 //! | `P.T fetch R FIRST COUNT OFFSET SIZE` | the same, as instructions |
+//! | `P.T create-section S PAGES` | a section of the paging files |
+//! | `P.T close-section S` | |
+//! | `P.T map R S FIRST PAGES SHOWING` | a view of a section; 0 pages: all from the first on |
+//! | `P.T unmap R PAGE` | the view that the page lies in |
+//! | `P.T load-alone R ...`, `P.T store-alone R ...` | any bytes of a view while all others rest |
 //! | `P.T empty` | the working set is emptied |
 //! | `P.T lend FIRST PAGES` | the host lends frames, counted behind those that booting needs |
 //! | `P.T take-back FIRST PAGES` | the host takes frames back |
 //! | `P.T fail-transfers COUNT` | the next transfers fail |
 //! | `P.T fail-allocations AFTER COUNT` | so many allocations after the next AFTER fail |
 //!
-//! A region is `own0`, `shared0` or `racy0` ([`Class`]) with some number; a placement is `slot`,
+//! A region is `own0`, `shared0`, `racy0` or `view0` ([`Class`]) with some number; a section is a
+//! number; what a view shows is [`Showing`]; a placement is `slot`,
 //! `lowest` or `highest`; a protection is [`Rights`].
+
+mod views;
 
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
 
 use crate::rights::Rights;
+
+pub use views::{Company, SECTIONS, Showing};
 
 /// Who may touch a region, and so how exactly it can be predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +56,9 @@ pub enum Class {
     /// All threads do anything at any time: nothing is predicted but that no foreign bytes
     /// appear.
     Racy,
+    /// A view of a section. It belongs to one thread, what it shows to all: everything is
+    /// predicted.
+    View,
 }
 
 /// Names a region within a process; an own one, within a thread.
@@ -59,14 +72,14 @@ pub struct Region {
 
 impl Class {
     /// All classes.
-    pub const ALL: [Self; 3] = [Self::Own, Self::Shared, Self::Racy];
+    pub const ALL: [Self; 4] = [Self::Own, Self::Shared, Self::Racy, Self::View];
 
     /// How many regions of this class a thread can name.
     #[must_use]
     pub const fn count(self) -> u8 {
         match self {
             Self::Own => 4,
-            Self::Shared => 3,
+            Self::Shared | Self::View => 3,
             Self::Racy => 2,
         }
     }
@@ -76,6 +89,7 @@ impl Class {
             Self::Own => "own",
             Self::Shared => "shared",
             Self::Racy => "racy",
+            Self::View => "view",
         }
     }
 }
@@ -186,6 +200,40 @@ pub enum Action {
     },
     /// Loads, stores or fetches.
     Touch(Burst),
+    /// Loads or stores in a view while all others rest.
+    TouchAlone(Burst),
+    /// NtCreateSection.
+    CreateSection {
+        /// Its number.
+        section: u8,
+        /// Its size.
+        pages: u32,
+    },
+    /// NtClose.
+    CloseSection {
+        /// Its number.
+        section: u8,
+    },
+    /// NtMapViewOfSection.
+    MapView {
+        /// Region.
+        region: Region,
+        /// Number of the section.
+        section: u8,
+        /// The page of the section it begins with.
+        first: u32,
+        /// Its size; zero for all that is left.
+        pages: u32,
+        /// What may be done with it.
+        showing: Showing,
+    },
+    /// NtUnmapViewOfSection.
+    Unmap {
+        /// Region.
+        region: Region,
+        /// A page of it.
+        page: u32,
+    },
     /// The working set is emptied.
     Empty,
     /// The host lends memory to the manager.
@@ -317,14 +365,25 @@ impl fmt::Display for Action {
             Self::Release(extent) => write!(f, "release {extent}"),
             Self::Protect(extent, rights) => write!(f, "protect {extent} {rights}"),
             Self::Query { region, page } => write!(f, "query {region} {page}"),
-            Self::Touch(Burst { touch, extent, offset, size }) => {
+            Self::Touch(burst) | Self::TouchAlone(burst) => {
+                let Burst { touch, extent, offset, size } = burst;
+                let alone = if matches!(self, Self::TouchAlone(_)) { "-alone" } else { "" };
                 let verb = match touch {
                     Touch::Load => "load",
                     Touch::Store => "store",
                     Touch::Fetch => "fetch",
                 };
-                write!(f, "{verb} {extent} {offset} {size}")
+                write!(f, "{verb}{alone} {extent} {offset} {size}")
             }
+            Self::CreateSection { section, pages } => {
+                write!(f, "create-section {section} {pages}")
+            }
+            Self::CloseSection { section } => write!(f, "close-section {section}"),
+            Self::MapView { region, section, first, pages, showing } => {
+                let showing = showing.name();
+                write!(f, "map {region} {section} {first} {pages} {showing}")
+            }
+            Self::Unmap { region, page } => write!(f, "unmap {region} {page}"),
             Self::Empty => f.write_str("empty"),
             Self::Lend(frames) => write!(f, "lend {frames}"),
             Self::TakeBack(frames) => write!(f, "take-back {frames}"),
@@ -389,11 +448,15 @@ impl Words<'_> {
         Ok(Frames { first, pages: self.below(PAGES, "number of frames")? })
     }
 
-    fn burst(&mut self, touch: Touch) -> Result<Action, BadOperation> {
+    fn section(&mut self) -> Result<u8, BadOperation> {
+        Ok(self.below(SECTIONS.into(), "section")? as u8)
+    }
+
+    fn burst(&mut self, touch: Touch) -> Result<Burst, BadOperation> {
         let extent = self.extent()?;
         let offset = self.below(4096, "offset in a page")?;
         let size = self.below(Burst::LARGEST + 1, "size of an access")?.max(1);
-        Ok(Action::Touch(Burst { touch, extent, offset, size }))
+        Ok(Burst { touch, extent, offset, size })
     }
 
     fn allocation(&mut self, backing: Backing) -> Result<Action, BadOperation> {
@@ -467,9 +530,26 @@ fn parse_action(words: &mut Words<'_>) -> Result<Action, BadOperation> {
         "query" => {
             Action::Query { region: words.next("region")?, page: words.below(PAGES, "page")? }
         }
-        "load" => words.burst(Touch::Load)?,
-        "store" => words.burst(Touch::Store)?,
-        "fetch" => words.burst(Touch::Fetch)?,
+        "load" => Action::Touch(words.burst(Touch::Load)?),
+        "store" => Action::Touch(words.burst(Touch::Store)?),
+        "fetch" => Action::Touch(words.burst(Touch::Fetch)?),
+        "load-alone" => Action::TouchAlone(words.burst(Touch::Load)?),
+        "store-alone" => Action::TouchAlone(words.burst(Touch::Store)?),
+        "create-section" => Action::CreateSection {
+            section: words.section()?,
+            pages: words.below(PAGES, "number of pages")?,
+        },
+        "close-section" => Action::CloseSection { section: words.section()? },
+        "map" => Action::MapView {
+            region: words.next("region")?,
+            section: words.section()?,
+            first: words.below(PAGES, "page")?,
+            pages: words.below(PAGES, "number of pages")?,
+            showing: words.next("protection")?,
+        },
+        "unmap" => {
+            Action::Unmap { region: words.next("region")?, page: words.below(PAGES, "page")? }
+        }
         "empty" => Action::Empty,
         "lend" => Action::Lend(words.frames()?),
         "take-back" => Action::TakeBack(words.frames()?),

@@ -18,9 +18,9 @@ use std::rc::Rc;
 use ntmm::frames::FrameUse;
 use ntmm::frames::PageLocation;
 use ntmm::frames::entry::{ENTRIES_PER_FRAME, FrameFlags};
-use ntmm::platform::FrameRange;
+use ntmm::platform::{FrameRange, Platform};
 use ntmm::status::NtStatus;
-use ntmm::{AddressSpaceId, BootError, Manager};
+use ntmm::{AddressSpaceId, BootError, CreateSection, Manager, Step};
 use ntmm_machine::{
     Behaviour, Chance, Clock, Config, Costs, DiskFaults, DiskTiming, Halt, Hardware, Machine,
     Nanoseconds, NoTrace, Progress, Simulation, ThreadId,
@@ -36,6 +36,7 @@ use crate::operation::{Action, Class, Operation, Thread};
 use crate::sabotage::Sabotage;
 use crate::scenario::Scenario;
 use crate::setup::{Paging, Setup};
+use crate::viewing::{self, Named};
 use crate::worker::{Deleter, Restorer, Sleeper, Worker};
 use crate::world::World;
 
@@ -56,6 +57,8 @@ pub struct Coverage {
     pub page_file: u64,
     /// Faults that met a read of their page.
     pub collided: u64,
+    /// Pages copied because they were written.
+    pub copies_on_write: u64,
     /// Guard pages hit.
     pub guard_pages: u64,
     /// Pages read.
@@ -90,6 +93,7 @@ impl Coverage {
         self.transition += other.transition;
         self.page_file += other.page_file;
         self.collided += other.collided;
+        self.copies_on_write += other.copies_on_write;
         self.guard_pages += other.guard_pages;
         self.pages_read += other.pages_read;
         self.pages_written += other.pages_written;
@@ -136,8 +140,11 @@ fn run_mode<M: Hardware>(scenario: &Scenario) -> RunReport {
     match Runner::<M>::boot(&scenario.setup) {
         Err(failure) => report.failure = Some(failure),
         Ok(mut runner) => {
-            let outcome = catch_unwind(AssertUnwindSafe(|| runner.execute(&scenario.operations)))
-                .unwrap_or_else(|payload| Err(Failure::of_panic(payload)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                runner.begin_sections(&scenario.operations)?;
+                runner.execute(&scenario.operations)
+            }))
+            .unwrap_or_else(|payload| Err(Failure::of_panic(payload)));
             report.steps = runner.steps;
             report.audits = runner.audits;
             report.references = runner.references();
@@ -199,6 +206,12 @@ pub(crate) fn boot_minimum<M: Hardware>(setup: &Setup) -> u32 {
     }
 }
 
+/// Pages charged for sections: theirs, those of their records, and the space of prototypes.
+fn charged_for_sections<P: Platform>(manager: &Manager<P>) -> u64 {
+    let space = manager.space_of_prototypes().and_then(|space| manager.space_view(space));
+    manager.section_commit().get() + space.map_or(0, |space| space.header().commit())
+}
+
 struct Runner<M: Hardware> {
     simulation: Simulation<M, NoTrace>,
     world: Rc<RefCell<World>>,
@@ -218,6 +231,12 @@ enum Audited {
     Current,
     Outdated,
 }
+
+/// Attempts to make a section before anybody wants one.
+const SECTION_ATTEMPTS: u32 = 100;
+
+/// A caller that is no thread.
+const NOBODY: u32 = u32::MAX;
 
 /// Attempts to make the paging file before a run counts as failed.
 const PAGING_FILE_ATTEMPTS: u32 = 100;
@@ -285,6 +304,7 @@ impl<M: Hardware> Runner<M> {
             transition: counters.transition.get(),
             page_file: counters.page_file.get(),
             collided: counters.collided.get(),
+            copies_on_write: counters.copy_on_write.get(),
             guard_pages: counters.guard_pages.get(),
             pages_read: counters.pages_read.get(),
             pages_written: counters.pages_written.get(),
@@ -322,8 +342,8 @@ impl<M: Hardware> Runner<M> {
                     if phase.deletions.contains(&thread.process) {
                         continue;
                     }
-                    let alone =
-                        action.restructures().is_some_and(|region| region.class == Class::Shared);
+                    let alone = matches!(action, Action::TouchAlone(_))
+                        || action.restructures().is_some_and(|it| it.class == Class::Shared);
                     if alone {
                         self.play(&mut phase)?;
                     }
@@ -337,6 +357,7 @@ impl<M: Hardware> Runner<M> {
         self.play(&mut phase)?;
         phase.deletions = self.world.borrow().processes();
         self.play(&mut phase)?;
+        self.close_sections()?;
         if let Some(restorer) = Restorer::new(Rc::clone(&self.world)) {
             self.simulation.spawn(None, Box::new(restorer));
             self.run_threads(&[])?;
@@ -346,6 +367,54 @@ impl<M: Hardware> Runner<M> {
         self.world.borrow().memory.check(self.simulation.machine())?;
         audit_teardown(self.simulation.manager(), &self.baseline)
             .map_err(|defect| Failure::of_audit(&defect))
+    }
+
+    /// Has what sections leave behind for good made before the host lends memory that it wants
+    /// back, if a list needs both.
+    fn begin_sections(&mut self, operations: &[Operation]) -> Result<(), Failure> {
+        let makes = |operation: &Operation| {
+            let Operation::Act { action, .. } = operation else { return false };
+            matches!(action, Action::CreateSection { .. })
+        };
+        if self.setup.withheld == 0 || !operations.iter().any(makes) {
+            return Ok(());
+        }
+        self.world.borrow_mut().model.making_section(NOBODY, 1);
+        for _ in 0..SECTION_ATTEMPTS {
+            let mut create = CreateSection::new(viewing::request(1));
+            let made = loop {
+                self.settle()?;
+                match self.simulation.manager().step(&mut create) {
+                    Step::Done(id) => break Some(id),
+                    Step::Raise(_) => break None,
+                    Step::Wait(_) => self.step().map(|_| ())?,
+                }
+            };
+            if let Some(id) = made {
+                let closed = self.simulation.manager().close_section(id);
+                closed.map_err(|status| Failure::new("model: status", status))?;
+                break;
+            }
+        }
+        self.come_to_rest()?;
+        let mut world = self.world.borrow_mut();
+        world.model.section_call_ended(NOBODY);
+        world.model.rests(charged_for_sections(self.simulation.manager()));
+        self.baseline = Baseline::of(self.simulation.manager());
+        Ok(())
+    }
+
+    /// Closes the sections that are still open.
+    fn close_sections(&mut self) -> Result<(), Failure> {
+        self.settle()?;
+        for named in std::mem::take(&mut self.world.borrow_mut().sections).into_values() {
+            if let Named::Open { id, .. } = named {
+                let closed = self.simulation.manager().close_section(id);
+                closed.map_err(|status| Failure::new("model: status", status))?;
+            }
+        }
+        // What they were charged is back before the host wants its memory.
+        self.come_to_rest()
     }
 
     fn create(&mut self, process: u8) -> Result<(), Failure> {
@@ -404,7 +473,8 @@ impl<M: Hardware> Runner<M> {
             .collect();
         self.run_threads(&kills)?;
         let mut world = self.world.borrow_mut();
-        world.model.rests();
+        let of_sections = charged_for_sections(self.simulation.manager());
+        world.model.rests(of_sections);
         world.model.check_limit().map_err(|mismatch| Failure::of_model(&mismatch))
     }
 
@@ -469,6 +539,7 @@ impl<M: Hardware> Runner<M> {
         };
         let circumstances = Circumstances {
             pending_commit: PendingCommit::AtMost(Pages::new(world.model.charges_under_way())),
+            pending_views: world.model.views_under_way(),
             address_creation: &spaces,
             read_slot: Some(&read_slot),
             untouched: Some(&|pfn| ram.slot(pfn).is_some_and(|slot| ram.is_untouched(slot))),

@@ -183,6 +183,27 @@ fn simpler_actions(action: Action) -> Vec<Action> {
             .chain(numbers(burst.size, 1).map(|size| Burst { size, ..burst }))
             .map(Action::Touch)
             .collect(),
+        Action::TouchAlone(burst) => extents(burst.extent)
+            .map(|extent| Action::TouchAlone(Burst { extent, ..burst }))
+            .chain([Action::Touch(burst)])
+            .collect(),
+        Action::CreateSection { section, pages } => {
+            numbers(pages, 1).map(|pages| Action::CreateSection { section, pages }).collect()
+        }
+        Action::MapView { region, section, first, pages, showing } => numbers(pages, 0)
+            .map(|pages| Action::MapView { region, section, first, pages, showing })
+            .chain(numbers(first, 0).map(|first| Action::MapView {
+                region,
+                section,
+                first,
+                pages,
+                showing,
+            }))
+            .collect(),
+        Action::Unmap { region, page } => {
+            numbers(page, 0).map(|page| Action::Unmap { region, page }).collect()
+        }
+        Action::CloseSection { .. } => Vec::new(),
         Action::Lend(frames) => fewer_frames(frames).map(Action::Lend).collect(),
         Action::TakeBack(frames) => fewer_frames(frames).map(Action::TakeBack).collect(),
         Action::FailTransfers { count } => {

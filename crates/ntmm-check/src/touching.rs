@@ -6,8 +6,9 @@ use ntmm_machine::{Hardware, MemoryAccess, Outcome, ProgramStep};
 use ntmm_pte::Va;
 
 use crate::model::accesses::Attempt;
+use crate::model::views::LANE_BYTES;
 use crate::model::{Mismatch, PAGE_BYTES};
-use crate::operation::{Burst, Class, Thread, Touch};
+use crate::operation::{Burst, Class, Company, Thread, Touch};
 use crate::worker::{Processor, judge};
 use crate::world::{Prediction, Window, World};
 
@@ -29,6 +30,8 @@ pub(crate) struct Touching {
     thread: Thread,
     window: Window,
     touch: Touch,
+    class: Class,
+    company: Company,
     /// The next page of the window, and the one behind the last.
     next: u64,
     end: u64,
@@ -47,9 +50,19 @@ enum Begun {
 }
 
 impl Touching {
-    pub(crate) fn new(world: &World, thread: Thread, burst: Burst) -> Option<Self> {
+    pub(crate) fn new(
+        world: &World,
+        thread: Thread,
+        burst: Burst,
+        company: Company,
+    ) -> Option<Self> {
         let window = world.window(thread, burst.extent.region)?;
-        let (offset, size) = bytes_of(burst, thread, world.threads);
+        let class = burst.extent.region.class;
+        let (offset, size) = match (class, company) {
+            (Class::View, Company::Others) => lane_of(burst, thread)?,
+            (Class::View, Company::Alone) => (burst.offset, burst.size),
+            _ => bytes_of(burst, thread, world.threads),
+        };
         let next = u64::from(burst.extent.first);
         let mut end = (next + u64::from(burst.extent.pages)).min(window.range.pages);
         if u64::from(offset + size) > PAGE_BYTES {
@@ -60,6 +73,8 @@ impl Touching {
             thread,
             window,
             touch: burst.touch,
+            class,
+            company,
             next,
             end,
             offset,
@@ -127,6 +142,10 @@ impl Touching {
                 let mut world = world.borrow_mut();
                 world.note_disturbances(cpu.machine(), refused);
                 match self.window.prediction {
+                    Prediction::Full if self.class == Class::View => {
+                        let process = self.thread.process;
+                        world.model.view_accessed(process, (attempt, self.company), outcome)
+                    }
                     Prediction::Full => world.model.accessed(self.thread.process, attempt, outcome),
                     Prediction::Nothing => Ok(()),
                     Prediction::Stamped => {
@@ -163,9 +182,28 @@ impl Touching {
         Ok(())
     }
 
-    pub(crate) fn abandon<M: Hardware>(&mut self, cpu: &mut Processor<'_, M>) {
+    pub(crate) fn abandon<M: Hardware>(
+        &mut self,
+        world: &RefCell<World>,
+        cpu: &mut Processor<'_, M>,
+    ) {
         self.access.abandon(cpu);
+        if self.class == Class::View && self.begun == Begun::Yes {
+            let bytes = &self.buffer[..self.size];
+            let attempt = Attempt { touch: self.touch, va: self.va(), bytes };
+            world.borrow_mut().model.view_store_failed(self.thread.process, attempt);
+        }
     }
+}
+
+/// Where in a page of a view a thread's burst goes: to the lane that no other thread of any process
+/// has. Of so many processes and threads there are no lanes for more.
+fn lane_of(burst: Burst, thread: Thread) -> Option<(u32, u32)> {
+    let known = thread.process < 8 && thread.number < 8;
+    let lane = u32::from(thread.process) * 8 + u32::from(thread.number);
+    let within = burst.offset % LANE_BYTES as u32;
+    let size = burst.size.min(LANE_BYTES as u32 - within);
+    known.then_some((lane * LANE_BYTES as u32 + within, size))
 }
 
 /// Where in a page a thread's burst goes: anywhere in its own regions, within its own lanes of
@@ -173,7 +211,7 @@ impl Touching {
 fn bytes_of(burst: Burst, thread: Thread, threads: u8) -> (u32, u32) {
     let Burst { offset, size, .. } = burst;
     match burst.extent.region.class {
-        Class::Own => (offset, size),
+        Class::Own | Class::View => (offset, size),
         Class::Shared => {
             let threads = u32::from(threads);
             let lane = offset / LANE / threads * threads + u32::from(thread.number);

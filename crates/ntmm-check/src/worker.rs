@@ -20,9 +20,10 @@ use crate::call::{ManagerCall, Planned};
 use crate::failure::Failure;
 use crate::model::Mismatch;
 use crate::model::calls::{Aftermath, Answer};
-use crate::operation::{Action, Place, Thread};
+use crate::operation::{Action, Company, Place, Thread};
 use crate::sabotage::Saboteur;
 use crate::touching::{Touched, Touching};
+use crate::viewing::Viewing;
 use crate::world::{Prediction, World};
 
 /// A processor in a run.
@@ -49,6 +50,7 @@ pub(crate) fn judge<T>(world: &RefCell<World>, judged: Result<T, Mismatch>) -> T
 enum Running {
     Call(Planned, ManagerCall),
     Touch(Touching),
+    View(Viewing),
     Empty(EmptyWorkingSet),
     Lend(Lend),
     TakeBack(FrameRange, RemoveMemory),
@@ -138,7 +140,19 @@ impl Worker {
                 return None;
             }
             Action::Touch(burst) => {
-                return Touching::new(&world, self.thread, burst).map(Running::Touch);
+                let touching = Touching::new(&world, self.thread, burst, Company::Others);
+                return touching.map(Running::Touch);
+            }
+            Action::TouchAlone(burst) => {
+                let touching = Touching::new(&world, self.thread, burst, Company::Alone);
+                return touching.map(Running::Touch);
+            }
+            Action::CreateSection { .. }
+            | Action::CloseSection { .. }
+            | Action::MapView { .. }
+            | Action::Unmap { .. } => {
+                let who = (self.thread, self.space, self.caller());
+                return Viewing::new(&mut world, who, action).map(Running::View);
             }
             _ => {}
         }
@@ -156,6 +170,13 @@ impl Worker {
                 match touching.advance(&self.world, cpu, self.refused) {
                     Touched::End => Reached::End,
                     Touched::Stop(step) => Reached::Stop(step),
+                }
+            }
+            Some(Running::View(viewing)) => {
+                let who = (self.thread, caller, self.refused);
+                match viewing.advance(&self.world, cpu, who) {
+                    Some(wait) => Reached::Stop(ProgramStep::Wait(wait)),
+                    None => Reached::End,
                 }
             }
             Some(Running::Empty(operation)) => match cpu.step(operation) {
@@ -296,7 +317,10 @@ impl<M: Hardware> Program<M, NoTrace> for Worker {
                 }
             }
             Some(running) if self.forgets() => std::mem::forget(running),
-            Some(Running::Touch(mut touching)) => touching.abandon(cpu),
+            Some(Running::Touch(mut touching)) => touching.abandon(&self.world, cpu),
+            Some(Running::View(viewing)) => {
+                viewing.abandon(&self.world, cpu, (self.thread, caller));
+            }
             Some(Running::Empty(operation)) => cpu.abandon(operation),
             Some(Running::Lend(lend)) => cpu.abandon(lend),
             Some(Running::TakeBack(range, removal)) => {

@@ -19,6 +19,7 @@ use crate::model::{Model, Range};
 use crate::operation::{Class, Place, Region, Thread};
 use crate::sabotage::Sabotage;
 use crate::setup::Setup;
+use crate::viewing::Named;
 
 /// First page of the first slot: 16 MiB, above what the lowest holes reach.
 const FIRST_SLOT: u64 = 0x1000;
@@ -70,6 +71,8 @@ pub(crate) struct World {
     incarnations: BTreeMap<u8, u32>,
     /// Own regions the manager chose an address for.
     chosen: BTreeMap<Key, Range>,
+    /// The sections that threads name.
+    pub(crate) sections: BTreeMap<u8, Named>,
     /// Regions in which a release stopped half-way.
     lost: BTreeSet<Key>,
     stamps: u64,
@@ -93,6 +96,7 @@ impl World {
             spaces: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            sections: BTreeMap::new(),
             lost: BTreeSet::new(),
             stamps: 0,
         }
@@ -125,7 +129,7 @@ impl World {
     /// Where a region lies as a thread sees it; none when nothing can be done with it.
     pub(crate) fn window(&self, thread: Thread, region: Region) -> Option<Window> {
         let owner = match region.class {
-            Class::Own => thread.number,
+            Class::Own | Class::View => thread.number,
             Class::Shared | Class::Racy => 0,
         };
         let key = Key { process: thread.process, owner, region };
@@ -146,15 +150,25 @@ impl World {
                 let before = Class::Shared.count() + Class::Racy.count();
                 before + thread.number * Class::Own.count() + region.number
             }
+            Class::View => {
+                let before =
+                    Class::Shared.count() + Class::Racy.count() + self.threads * Class::Own.count();
+                before + thread.number * Class::View.count() + region.number
+            }
         };
         let first = FIRST_SLOT + u64::from(slot) * self.stride;
         let prediction = match region.class {
             Class::Racy => Prediction::Stamped,
-            Class::Own | Class::Shared if lost => Prediction::Nothing,
-            Class::Own | Class::Shared => Prediction::Full,
+            Class::Own | Class::Shared | Class::View if lost => Prediction::Nothing,
+            Class::Own | Class::Shared | Class::View => Prediction::Full,
         };
         let range = Range { first, pages: self.stride };
         Some(Window { key, range, prediction, place: Place::Slot })
+    }
+
+    /// Pages from one region's slot to the next.
+    pub(crate) const fn stride(&self) -> u64 {
+        self.stride
     }
 
     /// The manager has chosen an address for a region.

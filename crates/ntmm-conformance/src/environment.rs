@@ -169,6 +169,8 @@ impl Environment {
             "MaxAppAddress" | "HighestUserAddress" => Some(layout.highest_user.into()),
             "HighestUserPage" => Some(Value::Integer(i128::from(layout.highest_user) + 1 - PAGE)),
             "LowestUserAddress" => Some(layout.lowest_user.into()),
+            // Paths of files; the system knows which.
+            "file" | "exe" => Some(Value::Text(format!("@{name}"))),
             "MmSystemRangeStart" => Some(layout.system_range_start.into()),
             "stack_address" => {
                 return self.ask(system, "stack.address", "name", Value::Nothing);

@@ -62,35 +62,53 @@ pub const PSEUDO_CALLS: [&str; 20] = [
     "vm.find_free",
 ];
 
-const SECTIONS: &str = "sections come later";
-const KERNEL: &str = "MDLs and the kernel's own calls come later";
-const LIBRARY: &str = "it belongs to ntdll, not to the kernel";
-const PAGING_FILES: &str = "paging files as a system call come later";
-
-/// Calls on sections and on the objects they are named by.
-const SECTION_CALLS: [&str; 17] = [
+/// The calls on sections and on the objects they are named by.
+pub const SECTION_CALLS: [&str; 14] = [
+    "MmCreateSection",
+    "MmMapViewOfSection",
+    "MmUnmapViewOfSection",
     "NtAreMappedFilesTheSame",
-    "NtCreateFile",
     "NtCreateSection",
     "NtExtendSection",
     "NtMapViewOfSection",
     "NtMapViewOfSectionEx",
     "NtOpenDirectoryObject",
-    "NtOpenFile",
     "NtOpenSection",
     "NtOpenSymbolicLinkObject",
     "NtQuerySection",
-    "NtReadFile",
-    "NtSetInformationFile",
     "NtUnmapViewOfSection",
     "NtUnmapViewOfSectionEx",
-    "NtWriteFile",
-    "section.map",
 ];
 
-/// How pseudo-calls on files and images begin, and the kernel's own calls on sections.
-const SECTION_NAMESPACES: [&str; 7] =
-    ["file.", "fileobject.", "testfs.", "pe.", "MmCreateSection", "MmMapView", "MmUnmapView"];
+/// The pseudo-call that maps all of a section.
+pub const MAP_SECTION: &str = "section.map";
+
+/// The pseudo-calls on files.
+pub const FILE_CALLS: [&str; 10] = [
+    "file.create",
+    "file.create_with",
+    "file.delete",
+    "file.open",
+    "file.open_for_write_share_all",
+    "file.open_write_no_share_write",
+    "file.overwrite",
+    "file.set_eof",
+    "file.size",
+    "testfs.create",
+];
+
+const FILES: &str = "files are used through file.create and its like";
+const IMAGES: &str = "images come later";
+const KERNEL: &str = "MDLs and the kernel's own calls come later";
+const LIBRARY: &str = "it belongs to ntdll, not to the kernel";
+const PAGING_FILES: &str = "paging files as a system call come later";
+
+/// Calls on files that do not exist as such.
+const OTHER_FILE_CALLS: [&str; 5] =
+    ["NtCreateFile", "NtOpenFile", "NtReadFile", "NtSetInformationFile", "NtWriteFile"];
+
+/// How pseudo-calls on files begin.
+const FILE_NAMESPACES: [&str; 3] = ["file.", "fileobject.", "testfs."];
 
 /// How other calls of the kernel begin, real and pseudo.
 const KERNEL_NAMESPACES: [&str; 5] = ["kernel.", "Ex", "Io", "Mm", "Zw"];
@@ -98,11 +116,10 @@ const KERNEL_NAMESPACES: [&str; 5] = ["kernel.", "Ex", "Io", "Mm", "Zw"];
 /// Looks a call up.
 #[must_use]
 pub fn knowledge(call: &str) -> Knowledge {
-    if MEMORY_CALLS.contains(&call) || PSEUDO_CALLS.contains(&call) {
+    let known: [&[&str]; 5] =
+        [&MEMORY_CALLS, &PSEUDO_CALLS, &SECTION_CALLS, &FILE_CALLS, &[MAP_SECTION]];
+    if known.iter().any(|calls| calls.contains(&call)) {
         return Knowledge::Known;
-    }
-    if SECTION_CALLS.contains(&call) {
-        return Knowledge::Later(SECTIONS);
     }
     match call {
         "NtCreatePagingFile" => return Knowledge::Later(PAGING_FILES),
@@ -110,8 +127,10 @@ pub fn knowledge(call: &str) -> Knowledge {
         _ => {}
     }
     let begins = |namespaces: &[&str]| namespaces.iter().any(|space| call.starts_with(space));
-    if begins(&SECTION_NAMESPACES) {
-        Knowledge::Later(SECTIONS)
+    if OTHER_FILE_CALLS.contains(&call) || begins(&FILE_NAMESPACES) {
+        Knowledge::Later(FILES)
+    } else if call.starts_with("pe.") {
+        Knowledge::Later(IMAGES)
     } else if begins(&KERNEL_NAMESPACES) {
         Knowledge::Later(KERNEL)
     } else {

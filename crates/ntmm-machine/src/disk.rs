@@ -104,7 +104,8 @@ impl FileDisk {
     }
 }
 
-fn status_of(error: &io::Error) -> NtStatus {
+/// What the manager is told of an error of the host.
+pub(crate) fn status_of(error: &io::Error) -> NtStatus {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             NtStatus::DISK_FULL

@@ -62,6 +62,14 @@ pub enum Violation {
         /// Its level.
         irql: Irql,
     },
+    /// The size of a file was asked for or changed with a lock held.
+    #[error("{cpu}: the file system was called at interrupt level {}", irql.0)]
+    FileSystemWithLock {
+        /// Processor.
+        cpu: CpuId,
+        /// Its level.
+        irql: Irql,
+    },
     /// Every processor waits for a lock.
     #[error("{cpu}: waits for a lock that nobody can release")]
     Deadlock {
@@ -71,13 +79,18 @@ pub enum Violation {
     /// A frame was named where there is no memory.
     #[error("frame {0:#x} is outside memory")]
     NoMemory(u64),
-    /// A transfer named a file the machine does not have, or more frames than allowed.
-    #[error("a transfer of {frames} frames names file {file}")]
+    /// A transfer named a file the machine does not have, more frames than allowed, or a run
+    /// that does not fit them, or does not begin where it may.
+    #[error("a transfer of {length} bytes at {offset} in {frames} frames names file {file}")]
     BadTransfer {
         /// File named.
         file: u32,
         /// Frames named.
         frames: usize,
+        /// Where the run begins, in bytes.
+        offset: u64,
+        /// Its bytes.
+        length: u64,
     },
     /// An access goes on faulting although each fault is reported resolved.
     #[error("{cpu}: the access to {va} goes on faulting after every resolution")]

@@ -1,7 +1,7 @@
 //! The simulated machine under the memory manager.
 //!
 //! A [`Machine`] has memory, up to 32 processors with translation buffers and
-//! a page walker in one of three paging modes, disks, and a virtual clock; it implements the
+//! a page walker in one of three paging modes, disks, files, and a virtual clock; it implements the
 //! manager's platform. A [`Simulation`] puts a manager on it and runs
 //! [programs](Program) whose every memory reference goes through translation buffer,
 //! walker and page faults. Everything follows from a seed: the same configuration and programs
@@ -13,7 +13,7 @@
 //! manager, and its disks reorder, fail and tear.
 //!
 //! Hardware, from the bottom: [`ram`], [`mod@format`], [`walker`], [`tlb`], [`retained`], [`cpu`],
-//! [`clock`], [`disk`], [`transfers`], [`random`]; put together in [`machine`], [`translation`] and
+//! [`clock`], [`disk`], [`data_file`], [`storage`], [`transfers`], [`random`]; put together in [`machine`], [`translation`] and
 //! [`platform`]. Software on top: [`scheduler`], [`switch`], [`context`], [`access`], [`program`],
 //! [`simulation`]. [`halt`] is how a machine ends before its work does, [`sabotage`] what may be broken
 //! in it on purpose.
@@ -26,7 +26,9 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod cpu;
+pub mod data_file;
 pub mod disk;
+mod file_system;
 pub mod format;
 pub mod halt;
 pub mod machine;
@@ -38,6 +40,7 @@ pub mod retained;
 pub mod sabotage;
 pub mod scheduler;
 pub mod simulation;
+pub mod storage;
 pub mod switch;
 mod system;
 #[cfg(test)]
@@ -52,6 +55,7 @@ pub use clock::{Clock, Nanoseconds};
 pub use config::{Adversary, Behaviour, Config, Costs, DiskFaults, DiskTiming, Preemption};
 pub use context::Cpu;
 pub use cpu::CpuId;
+pub use data_file::{DataFile, HostFile, MemoryFile};
 pub use disk::{Disk, FileDisk, MemoryDisk};
 pub use format::Hardware;
 pub use halt::{Halt, Stuck, Violation};

@@ -145,9 +145,10 @@ impl<M: Hardware, T: Trace> Machine<M, T> {
         machine
     }
 
-    /// Adds a disk and names it for the manager.
+    /// Adds a disk for a paging file and names it for the manager. Data files are added by
+    /// [`attach_file`](Self::attach_file).
     pub fn attach(&self, disk: Box<dyn Disk>) -> FileId {
-        self.transfers.borrow_mut().attach(disk)
+        self.transfers.borrow_mut().storage_mut().attach(disk)
     }
 
     /// How the machine was built.

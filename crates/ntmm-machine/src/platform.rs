@@ -3,10 +3,10 @@
 use ntmm::events::{Event, Notification};
 use ntmm::operation::WaitKey;
 use ntmm::platform::{
-    Engine, Executive, FlushScope, FlushTicket, FrameRange, Irql, Mmu, PagingIo, PagingRequest,
-    Platform, Ram, SystemTime, Trace,
+    Engine, Executive, FileId, FlushScope, FlushTicket, FrameRange, Irql, Mmu, PagingIo,
+    PagingRequest, Platform, Ram, SystemTime, Trace,
 };
-use ntmm::status::BugCheck;
+use ntmm::status::{BugCheck, NtStatus};
 use ntmm_pte::Pfn;
 use ntmm_sync::frame::FrameWords;
 
@@ -14,7 +14,7 @@ use crate::format::Hardware;
 use crate::halt::{Halt, Violation};
 use crate::machine::{Machine, tag_of};
 use crate::switch::{Pause, Suspension};
-use crate::transfers::{MAXIMUM_FRAMES, Transfer, TransferFrames};
+use crate::transfers::{Transfer, TransferFrames};
 
 impl<M: Hardware, T: Trace> Platform for Machine<M, T> {
     type Paging = M;
@@ -60,17 +60,29 @@ impl<M: Hardware, T: Trace> PagingIo for Machine<M, T> {
             Violation::SubmittedWithLock { cpu: self.current.get(), irql }.raise();
         }
         let mut transfers = self.transfers.borrow_mut();
+        let &PagingRequest { file, offset, length, .. } = request;
         let frames = request.frames.len();
-        if !transfers.has(request.file) || !(1..=MAXIMUM_FRAMES).contains(&frames) {
-            Violation::BadTransfer { file: request.file.0, frames }.raise();
+        if !transfers.storage().accepts(file, offset, length, frames) {
+            Violation::BadTransfer { file: file.0, frames, offset, length }.raise();
         }
         let transfer = Transfer {
             direction: request.direction,
-            file: request.file,
-            first_page: request.first_page,
+            file,
+            offset,
+            length: length as usize,
             frames: request.frames.iter().map(|pfn| self.slot(*pfn)).collect::<TransferFrames>(),
         };
         transfers.submit(request.token, transfer, self.clock.nanoseconds(), &self.ram);
+    }
+
+    fn file_size(&self, file: FileId) -> Result<u64, NtStatus> {
+        self.enter_file_system();
+        self.transfers.borrow().storage().file_size(file)
+    }
+
+    fn set_file_size(&self, file: FileId, size: u64) -> Result<(), NtStatus> {
+        self.enter_file_system();
+        self.transfers.borrow_mut().storage_mut().set_file_size(file, size)
     }
 }
 

@@ -33,6 +33,7 @@ impl Engines {
             Engine::ModifiedWriter => 2,
             Engine::Balance => 4,
             Engine::Retire => 8,
+            Engine::Dereference => 16,
         }
     }
 

@@ -205,7 +205,9 @@ impl<M: Hardware, T: Trace> System<M, T> {
                 completion
                     .or_else(|| due(Engine::Retire))
                     .or_else(|| due(Engine::ModifiedWriter))
+                    .or_else(|| due(Engine::Dereference))
                     .or_else(|| due(Engine::Balance))
+                    .or_else(|| due(Engine::Dereference))
                     .or_else(|| (scheduler.ready() > 0).then_some(Work::Thread(0)))
                     .or_else(|| due(Engine::Zeroing))
             }

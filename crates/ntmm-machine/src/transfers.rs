@@ -1,13 +1,17 @@
-//! Transfers under way: the queue between the manager's requests and the disks.
+//! Transfers under way: the queue between the manager's requests and the
+//! [storage](crate::storage).
 //!
 //! A request is given a moment at which it completes; until then its frames belong to the
-//! device. Plainly, each disk works in order, one request after the other. An adversarial
+//! device. Plainly, each file works in order, one request after the other. An adversarial
 //! queue lets each request take any time up to its full length, so that they complete in any
 //! order, and lets a write pick up each page partly when it is submitted and partly when it
 //! completes, as a device that reads memory in its own time does.
 //!
-//! Disks are touched when a request completes. A request that is to fail does part of its work
-//! first: a torn write, or frames half filled.
+//! Files are touched when a request completes: where a data file ends then, not when the request
+//! was made, is its end. A request that is to fail does part of its work first: a torn write, or
+//! frames half filled.
+
+use std::collections::BTreeMap;
 
 use arrayvec::ArrayVec;
 use ntmm::platform::{Direction, FileId};
@@ -15,9 +19,9 @@ use ntmm::status::NtStatus;
 
 use crate::clock::Nanoseconds;
 use crate::config::{DiskFaults, DiskTiming};
-use crate::disk::Disk;
 use crate::ram::{FRAME_BYTES, FrameSlot, Ram};
 use crate::random::{Chance, Random};
+use crate::storage::Storage;
 
 /// Most frames in a transfer.
 pub const MAXIMUM_FRAMES: usize = 16;
@@ -28,7 +32,7 @@ pub type TransferFrames = ArrayVec<FrameSlot, MAXIMUM_FRAMES>;
 /// In which order and when transfers complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Each disk in order of submission.
+    /// Each file in order of submission.
     Submission,
     /// As the seed says.
     Random,
@@ -41,8 +45,10 @@ pub struct Transfer {
     pub direction: Direction,
     /// The file.
     pub file: FileId,
-    /// First page in the file.
-    pub first_page: u64,
+    /// Byte in the file at which it begins.
+    pub offset: u64,
+    /// Bytes in the file: what the frames have, less a part of the last one.
+    pub length: usize,
     /// Frames, in file order.
     pub frames: TransferFrames,
 }
@@ -56,8 +62,8 @@ struct Request<Token> {
     /// Bytes of a write picked up when it was submitted: in each page, those before the split.
     early: Vec<u8>,
     splits: ArrayVec<usize, MAXIMUM_FRAMES>,
-    /// Bytes moved before a failure.
-    torn: usize,
+    /// Bytes moved, all of them unless it fails.
+    moving: usize,
     /// Whether its pages move when it is reported complete, or later.
     movement: Movement,
 }
@@ -73,17 +79,23 @@ enum Movement {
     Reported,
 }
 
-struct Attached {
-    disk: Box<dyn Disk>,
-    free_from: Nanoseconds,
+/// A failure that the host has ordered.
+#[derive(Clone, Copy, Debug)]
+struct Ordered {
+    file: FileId,
+    direction: Direction,
+    status: NtStatus,
 }
 
-/// The transfers under way and the disks behind them. `Token` names a transfer to its submitter.
+/// The transfers under way and the storage behind them. `Token` names a transfer to its submitter.
 pub struct Transfers<Token> {
     timing: DiskTiming,
     faults: DiskFaults,
     order: Order,
-    disks: Vec<Attached>,
+    storage: Storage,
+    /// When each file has done what was asked of it.
+    free_from: BTreeMap<FileId, Nanoseconds>,
+    ordered: Vec<Ordered>,
     requests: Vec<Request<Token>>,
     submitted: u64,
     random: Random,
@@ -91,7 +103,7 @@ pub struct Transfers<Token> {
 }
 
 impl<Token: Copy> Transfers<Token> {
-    /// An idle queue without disks.
+    /// An idle queue without files.
     pub(crate) fn new(
         timing: DiskTiming,
         faults: DiskFaults,
@@ -103,7 +115,9 @@ impl<Token: Copy> Transfers<Token> {
             timing,
             faults,
             order,
-            disks: Vec::new(),
+            storage: Storage::new(),
+            free_from: BTreeMap::new(),
+            ordered: Vec::new(),
             requests: Vec::new(),
             submitted: 0,
             random,
@@ -111,19 +125,25 @@ impl<Token: Copy> Transfers<Token> {
         }
     }
 
-    /// Adds a disk and names it.
-    pub fn attach(&mut self, disk: Box<dyn Disk>) -> FileId {
-        self.disks.push(Attached { disk, free_from: Nanoseconds(0) });
-        FileId(self.disks.len() as u32 - 1)
-    }
-
-    /// Whether a file has a disk.
+    /// The files.
     #[must_use]
-    pub fn has(&self, file: FileId) -> bool {
-        (file.0 as usize) < self.disks.len()
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
     }
 
-    /// Starts a transfer of a file the queue [has](Self::has).
+    /// The files, to be changed at once and past the queue.
+    pub const fn storage_mut(&mut self) -> &mut Storage {
+        &mut self.storage
+    }
+
+    /// Makes the next `count` transfers of a file in one direction fail with `status`, beside those
+    /// that fail anyway.
+    pub fn fail_next(&mut self, file: FileId, direction: Direction, count: u32, status: NtStatus) {
+        let ordered = Ordered { file, direction, status };
+        self.ordered.extend(std::iter::repeat_n(ordered, count as usize));
+    }
+
+    /// Starts a transfer that the storage [accepts](Storage::accepts).
     pub fn submit(&mut self, token: Token, transfer: Transfer, now: Nanoseconds, ram: &Ram) {
         let number = self.submitted;
         self.submitted += 1;
@@ -131,10 +151,9 @@ impl<Token: Copy> Transfers<Token> {
         let full = self.timing.request.0 + self.timing.page.0 * pages as u64;
         let due = match self.order {
             Order::Submission => {
-                let disk = &mut self.disks[transfer.file.0 as usize];
-                let due = Nanoseconds(now.max(disk.free_from).0 + full);
-                disk.free_from = due;
-                due
+                let free_from = self.free_from.entry(transfer.file).or_default();
+                *free_from = Nanoseconds(now.max(*free_from).0 + full);
+                *free_from
             }
             // Short times are as likely as long ones on a logarithmic scale, so that some
             // transfers complete within a few references.
@@ -143,10 +162,14 @@ impl<Token: Copy> Transfers<Token> {
                 Nanoseconds(now.0 + self.random.below(limit + 1))
             }
         };
-        let fate = self.fate(number, transfer.direction);
-        let torn = match fate {
-            Ok(()) => 0,
-            Err(_) => self.random.index(pages * FRAME_BYTES + 1),
+        let fate = self.fate(number, &transfer);
+        let reach = match transfer.direction {
+            Direction::Read => pages * FRAME_BYTES,
+            Direction::Write => transfer.length,
+        };
+        let moving = match fate {
+            Ok(()) => reach,
+            Err(_) => self.random.index(reach + 1),
         };
         let mut early = Vec::new();
         let mut splits = ArrayVec::new();
@@ -167,20 +190,27 @@ impl<Token: Copy> Transfers<Token> {
         } else {
             Movement::InTime
         };
-        let request = Request { token, transfer, number, due, fate, early, splits, torn, movement };
+        let request =
+            Request { token, transfer, number, due, fate, early, splits, moving, movement };
         self.requests.push(request);
     }
 
-    fn fate(&self, number: u64, direction: Direction) -> Result<(), NtStatus> {
-        let chance = match direction {
+    fn fate(&mut self, number: u64, transfer: &Transfer) -> Result<(), NtStatus> {
+        let chance = match transfer.direction {
             Direction::Read => self.faults.read_error,
             Direction::Write => self.faults.write_error,
         };
         if self.random.happens(chance) {
             return Err(NtStatus::IO_DEVICE_ERROR);
         }
-        match self.faults.schedule.iter().find(|(fails, _)| *fails == number) {
-            Some((_, status)) => Err(*status),
+        if let Some((_, status)) = self.faults.schedule.iter().find(|(fails, _)| *fails == number) {
+            return Err(*status);
+        }
+        let matches = |ordered: &Ordered| {
+            (ordered.file, ordered.direction) == (transfer.file, transfer.direction)
+        };
+        match self.ordered.iter().position(matches) {
+            Some(index) => Err(self.ordered.remove(index).status),
             None => Ok(()),
         }
     }
@@ -230,50 +260,43 @@ impl<Token: Copy> Transfers<Token> {
             self.requests.push(request);
             return Some(answer);
         }
-        let disk = &mut self.disks[request.transfer.file.0 as usize].disk;
         let moved = match request.transfer.direction {
-            Direction::Read => read(disk.as_mut(), &request, ram),
-            Direction::Write => write(disk.as_mut(), &mut request, ram),
+            Direction::Read => read(&mut self.storage, &request, ram),
+            Direction::Write => write(&mut self.storage, &mut request, ram),
         };
         (request.movement == Movement::InTime).then(|| (request.token, request.fate.and(moved)))
     }
 }
 
 /// Fills the frames of a read, up to the tear when it fails.
-fn read<T>(disk: &mut dyn Disk, request: &Request<T>, ram: &Ram) -> Result<(), NtStatus> {
-    let mut buffer = vec![0; request.transfer.frames.len() * FRAME_BYTES];
-    disk.read(request.transfer.first_page, &mut buffer)?;
-    if request.fate.is_err() {
-        buffer.truncate(request.torn);
-    }
-    for (slot, page) in request.transfer.frames.iter().zip(buffer.chunks(FRAME_BYTES)) {
+fn read<T>(storage: &mut Storage, request: &Request<T>, ram: &Ram) -> Result<(), NtStatus> {
+    let Transfer { file, offset, length, frames, .. } = &request.transfer;
+    let mut buffer = vec![0; frames.len() * FRAME_BYTES];
+    storage.page_in(*file, *offset, *length, &mut buffer)?;
+    buffer.truncate(request.moving);
+    for (slot, page) in frames.iter().zip(buffer.chunks(FRAME_BYTES)) {
         ram.write(*slot, 0, page);
     }
     Ok(())
 }
 
 /// Writes the frames of a write, up to the tear when it fails.
-fn write<T>(disk: &mut dyn Disk, request: &mut Request<T>, ram: &Ram) -> Result<(), NtStatus> {
-    let length = request.transfer.frames.len() * FRAME_BYTES;
+fn write<T>(storage: &mut Storage, request: &mut Request<T>, ram: &Ram) -> Result<(), NtStatus> {
+    let Transfer { file, offset, frames, .. } = &request.transfer;
     let mut buffer = std::mem::take(&mut request.early);
-    buffer.resize(length, 0);
+    buffer.resize(frames.len() * FRAME_BYTES, 0);
     let splits = request.splits.iter().copied().chain(std::iter::repeat(0));
     let pages = buffer.chunks_exact_mut(FRAME_BYTES);
-    for ((slot, page), split) in request.transfer.frames.iter().zip(pages).zip(splits) {
+    for ((slot, page), split) in frames.iter().zip(pages).zip(splits) {
         ram.read(*slot, split, &mut page[split..]);
     }
-    if request.fate.is_err() {
-        let mut old = vec![0; length];
-        disk.read(request.transfer.first_page, &mut old)?;
-        buffer[request.torn..].copy_from_slice(&old[request.torn..]);
-    }
-    disk.write(request.transfer.first_page, &buffer)
+    storage.page_out(*file, *offset, buffer, request.moving)
 }
 
 impl<Token> std::fmt::Debug for Transfers<Token> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transfers")
-            .field("disks", &self.disks.len())
+            .field("storage", &self.storage)
             .field("under_way", &self.requests.len())
             .finish_non_exhaustive()
     }

@@ -110,6 +110,7 @@ impl PagingMode for Amd64 {
     const HYPERSPACE_START: Va = Va::new(0xFFFF_F700_0000_0000);
     const HYPERSPACE_BYTES: Bytes = Bytes::new(0x80_0000_0000);
     const PAGED_POOL_START: Va = Va::new(0xFFFF_F8A0_0000_0000);
+    const NONPAGED_POOL_START: Va = Va::new(0xFFFF_FA80_0100_0000);
     const LAYOUT: &'static [Region] = &[
         Region::new(RegionUse::NoAccess, 0x0000_0000_0000_0000, 0x0000_0000_0000_FFFF),
         Region::new(RegionUse::User, 0x0000_0000_0001_0000, 0x0000_07FF_FFFD_FFFF),

@@ -140,6 +140,7 @@ impl PagingMode for I386 {
     const HYPERSPACE_START: Va = Va::new(0xC040_0000);
     const HYPERSPACE_BYTES: Bytes = Bytes::new(0x40_0000);
     const PAGED_POOL_START: Va = Va::new(PAGED_POOL_START);
+    const NONPAGED_POOL_START: Va = Va::new(0x8100_0000);
     const LAYOUT: &'static [Region] = &[
         Region::new(RegionUse::NoAccess, 0x0000_0000, 0x0000_FFFF),
         Region::new(RegionUse::User, 0x0001_0000, 0x7FFD_FFFF),

@@ -83,6 +83,8 @@ pub trait PagingMode: PteWord {
     const WORKING_SET_LIST: Va = Va::new(Self::HYPERSPACE_START.get() + WORKING_SET_LIST_OFFSET);
     /// First address of paged pool. NT's `MmPagedPoolStart`.
     const PAGED_POOL_START: Va;
+    /// Where the records of subsections are counted from. NT's `MmNonPagedPoolStart`.
+    const NONPAGED_POOL_START: Va;
     /// The named ranges, lowest first.
     const LAYOUT: &'static [Region];
 

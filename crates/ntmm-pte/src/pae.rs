@@ -109,6 +109,7 @@ impl PagingMode for Pae {
     const HYPERSPACE_START: Va = Va::new(0xC080_0000);
     const HYPERSPACE_BYTES: Bytes = Bytes::new(0x40_0000);
     const PAGED_POOL_START: Va = I386::PAGED_POOL_START;
+    const NONPAGED_POOL_START: Va = I386::NONPAGED_POOL_START;
     const LAYOUT: &'static [Region] = &[
         Region::new(RegionUse::NoAccess, 0x0000_0000, 0x0000_FFFF),
         Region::new(RegionUse::User, 0x0001_0000, 0x7FFD_FFFF),

@@ -293,6 +293,23 @@ impl Protection {
         if self.is_write_copy() { Self(self.0 & !1) } else { self }
     }
 
+    /// The same, cached as `other` is, unless it is guarded or nothing can be accessed.
+    #[must_use]
+    pub const fn cached_as(self, other: Self) -> Self {
+        let uncached = matches!(other.modifier(), Modifier::NoCache | Modifier::WriteCombine)
+            && !other.is_no_access();
+        let plain = matches!(self.modifier(), Modifier::Cached) && self.0 & 7 != 0;
+        if uncached && plain { Self::new(self.access(), other.modifier()) } else { self }
+    }
+
+    /// The protection under which what this one lets write is copied first; any other mask
+    /// unchanged.
+    #[inline]
+    #[must_use]
+    pub const fn with_write_copy(self) -> Self {
+        if self.is_writable() { Self(self.0 | 1) } else { self }
+    }
+
     /// Whether instructions may be fetched.
     #[inline]
     pub const fn is_executable(self) -> bool {

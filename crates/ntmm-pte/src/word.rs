@@ -22,7 +22,7 @@ use crate::format::bits::*;
 use crate::format::{file_of, protection_bits, protection_of};
 use crate::{
     ListEntry, ListLink, Modifier, PageFileOffset, PagingFileNumber, Pfn, Protection, PteFormat,
-    RunShape, UsedEntries, WorkingSetHint,
+    RunShape, SubsectionAddress, UsedEntries, WorkingSetHint,
 };
 
 /// Whether a page differs from its copy on disk at the time its word is made.
@@ -319,6 +319,12 @@ pub trait PteWord: PteFormat {
     #[inline]
     fn prototype_lookup(protection: Protection) -> u64 {
         Self::OFFSET_MASK | PROTOTYPE | protection_bits(protection)
+    }
+
+    /// The word of a prototype whose page is in a mapped file.
+    #[inline]
+    fn subsection(address: SubsectionAddress, protection: Protection) -> u64 {
+        Self::encode_subsection(address) | PROTOTYPE | protection_bits(protection)
     }
 
     /// The demand-zero word left when a page-file word gives up its slot.

@@ -63,6 +63,7 @@ const ATTRIBUTES: VadAttributes = VadAttributes {
     placeholder: Placeholder::Never,
     secured: Secured::No,
     commit_charge: Pages::ONE,
+    view: None,
 };
 
 /// A fixed sequence of numbers without pattern (splitmix64).

@@ -17,7 +17,9 @@ use ntmm::{
     AddressSpaceId, BugCheck, Config, DeleteAddressSpace, Engine, EngineStep, Event, Fault,
     Manager, Notification, NtStatus, Operation, Platform, ProcessorMode, Step, WaitKey,
 };
-use ntmm_pte::{AccessKind, Amd64, Bytes, Level, Pages, PagingMode, Pfn, Protection, PteWord, Va};
+use ntmm_pte::{
+    AccessKind, Amd64, Bytes, Level, PAGE_SIZE, Pages, PagingMode, Pfn, Protection, PteWord, Va,
+};
 use ntmm_sync::frame::FrameWords;
 
 const FRAMES: u32 = 96;
@@ -62,7 +64,7 @@ impl Mmu for Toy {
 impl PagingIo for Toy {
     fn submit(&self, request: &PagingRequest<'_>) {
         let mut disk = self.disk.borrow_mut();
-        for (page, &pfn) in (request.first_page as usize..).zip(request.frames) {
+        for (page, &pfn) in ((request.offset / PAGE_SIZE) as usize..).zip(request.frames) {
             for (word, slot) in self.frame(pfn).iter().zip(&mut disk[page * WORDS..]) {
                 match request.direction {
                     Direction::Read => word.store(*slot, Ordering::Relaxed),

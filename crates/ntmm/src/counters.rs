@@ -28,6 +28,8 @@ pub struct Counters {
     pub demand_zero: Counter,
     /// Transition faults (TransitionCount).
     pub transition: Counter,
+    /// Pages copied because they were written (CopyOnWriteCount).
+    pub copy_on_write: Counter,
     /// Faults that waited for a page to be read, collided ones included.
     pub page_file: Counter,
     /// Faults that found another thread's read of their page in progress.

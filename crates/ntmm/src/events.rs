@@ -61,6 +61,8 @@ pub enum FaultKind {
     Transition,
     /// A page read from a paging file (STATUS_PAGE_FAULT_PAGING_FILE).
     PageFile,
+    /// A write to a page that was copied for it (STATUS_PAGE_FAULT_COPY_ON_WRITE).
+    CopyOnWrite,
 }
 
 /// News for the host.

@@ -7,6 +7,7 @@
 //! | Entry | Resolver |
 //! |---|---|
 //! | zero, demand zero | [`demand_zero`] |
+//! | lookup, or zero in a view | [`prototype`], which goes on with the prototype's state |
 //! | transition | [`transition`] |
 //! | page file | [`page_file`], which starts a read and waits |
 //!
@@ -18,14 +19,18 @@
 //! |---|---|
 //! | [`access`] | the operation and the decision tree |
 //! | [`prepare`] | reservations, room in the working set |
-//! | [`demand_zero`], [`transition`], [`page_file`] | the resolvers |
+//! | [`demand_zero`], [`transition`], [`page_file`], [`prototype`], [`mapped_file`] | the resolvers |
+//! | [`copy_on_write`] | writes to pages that are copied then |
 //! | [`in_page`] | reads in flight: waiting, completion, release |
 
 pub mod access;
+pub mod copy_on_write;
 pub mod demand_zero;
 pub mod in_page;
+pub mod mapped_file;
 pub mod page_file;
 pub mod prepare;
+pub mod prototype;
 pub mod transition;
 
 pub use access::{Fault, ProcessorMode};
@@ -34,8 +39,10 @@ pub(crate) use page_file::PageRead;
 
 use ntmm_pte::{Level, PagingMode, Protection, PteWord, Va};
 
+use crate::frames::FrameUse;
 use crate::operation::{Pause, Wait};
 use crate::platform::Platform;
+use crate::section::system_space::PoolOffset;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::transfer::TransferId;
@@ -49,6 +56,8 @@ pub(crate) enum Blocked {
     Issue(PageRead),
     /// Somebody else reads the page; the operation holds that read now.
     Collided(TransferId),
+    /// A page of prototypes has to be brought into memory first.
+    Prototypes(PoolOffset),
     /// Something changed in between: start again at the top.
     Restart,
 }
@@ -89,12 +98,30 @@ pub(crate) enum TargetKind {
     Page,
     /// A page table.
     Table,
+    /// A page of prototype entries.
+    Prototypes,
+}
+
+impl TargetKind {
+    /// What a frame is used for that holds it.
+    pub(crate) const fn usage(self) -> FrameUse {
+        match self {
+            Self::Page => FrameUse::Private,
+            Self::Table => FrameUse::PageTable,
+            Self::Prototypes => FrameUse::Prototypes,
+        }
+    }
 }
 
 impl Target {
     /// The page at `va`, whose entry is `entry`.
     pub(crate) fn page(entry: EntryRef, va: Va) -> Self {
         Self { entry, va: va.page_base(), kind: TargetKind::Page }
+    }
+
+    /// The page of prototypes at `va` of the system space, whose entry is `entry`.
+    pub(crate) fn prototypes(entry: EntryRef, va: Va) -> Self {
+        Self { entry, va: va.page_base(), kind: TargetKind::Prototypes }
     }
 
     /// The table that the entry of `level` names on the way to `va`.
@@ -106,7 +133,7 @@ impl Target {
     /// The protection of an entry that is zero: a table's, or `page` for a page.
     pub(crate) fn protection(self, page: Protection) -> Protection {
         match self.kind {
-            TargetKind::Page => page,
+            TargetKind::Page | TargetKind::Prototypes => page,
             TargetKind::Table => Protection::EXECUTE_READWRITE,
         }
     }
@@ -119,7 +146,9 @@ impl Target {
         dirtiness: ntmm_pte::Dirtiness,
     ) -> u64 {
         match self.kind {
-            TargetKind::Page => P::Paging::valid_user(pfn, protection, dirtiness),
+            TargetKind::Page | TargetKind::Prototypes => {
+                P::Paging::valid_user(pfn, protection, dirtiness)
+            }
             TargetKind::Table => P::Paging::valid_table(pfn),
         }
     }

@@ -22,6 +22,7 @@ use crate::address_space::AddressSpaceId;
 use crate::manager::Manager;
 use crate::operation::{Epoch, Wait, WaitKey};
 use crate::platform::{Engine, EngineStep, FlushScope, FlushTicket, Platform};
+use crate::virtual_memory::range::flush_wait;
 
 /// Frames a batch can hold.
 pub(crate) const BATCH_FRAMES: usize = 60;
@@ -147,6 +148,12 @@ impl<'m, P: Platform> FlushBatch<'m, P> {
             at = P::Paging::va_of_entry(at, ntmm_pte::Level::Table);
             self.push_page(at);
         }
+        self.hold_frame(pfn);
+    }
+
+    /// Adds the copy of a page that the batch has too, with a reference made for the batch. The
+    /// batch has a record and is not full.
+    pub(crate) fn push_copy(&mut self, pfn: Pfn) {
         self.hold_frame(pfn);
     }
 
@@ -307,6 +314,22 @@ impl<P: Platform> Manager<P> {
             }
         }
         outcome
+    }
+
+    /// What to wait for before the frame, which a flush batch may hold, may be reached; nothing
+    /// when every processor has acknowledged its flush.
+    pub(crate) fn flush_that_holds(&self, pfn: Pfn) -> Option<Wait> {
+        (0..self.flush.records()).find_map(|index| {
+            let record = self.flush_record(index);
+            let state = record.word(0).load(Ordering::Acquire);
+            let ticket = FlushTicket::new(record.word(1).load(Ordering::Relaxed));
+            let holds = state & 0xFF == FLUSHING
+                && (0..(state >> 8) as usize).any(|number| {
+                    let word = record.word(2 + (number / 2) as u16).load(Ordering::Relaxed);
+                    (word >> ((number % 2) * 32)) as u32 == pfn.get()
+                });
+            (holds && !self.platform().acknowledged(ticket)).then(|| flush_wait(ticket))
+        })
     }
 
     /// Calls `visit` with each frame a batch holds a reference on. For auditors.

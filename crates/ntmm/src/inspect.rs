@@ -1,6 +1,8 @@
 //! Looking at a manager: everything an auditor, a debugger or a report wants to read, as plain
 //! values. Nothing here changes anything or takes a lock, so what is read while processors run
-//! is a picture of several moments.
+//! is a picture of several moments. Sections are in [`sections`].
+
+pub mod sections;
 
 use ntmm_pte::{Level, Pages, PagingFileNumber, PagingMode, Pfn, PteWord, Va};
 use ntmm_sync::frame::{WordIndex, word};
@@ -267,6 +269,18 @@ impl<P: Platform> Manager<P> {
         }
     }
 
+    /// Pages charged for sections and for the tables of their records.
+    #[must_use]
+    pub fn section_commit(&self) -> Pages {
+        Pages::new(self.sections.commit.load(ntmm_sync::atomic::Ordering::Acquire))
+    }
+
+    /// The address space that prototype entries lie in, once there has been a section.
+    #[must_use]
+    pub fn space_of_prototypes(&self) -> Option<AddressSpaceId> {
+        self.system_space()
+    }
+
     /// The frames on a list, from its head, as its links have them. Stops after as many frames
     /// as there are, should the links form a ring.
     pub fn list_frames(&self, location: PageLocation) -> impl Iterator<Item = Pfn> {
@@ -348,6 +362,7 @@ impl<P: Platform> Manager<P> {
             || self.reads.is_held()
             || self.writes.is_held()
             || self.paging_files.any_held()
+            || self.sections.is_held()
     }
 
     /// Calls `visit` with each frame that a read or write in progress, or completed and still

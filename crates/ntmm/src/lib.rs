@@ -53,7 +53,8 @@
 //!
 //! From the bottom: [`frames`] (PFN database), [`tables`] (page-table pages),
 //! [`flush`] (frames that wait for translations to be forgotten), [`working_set`], [`vad`],
-//! [`paging_file`], [`commit`], [`mod@memory`] (adding it and taking it away), [`fault`], [`address_space`], [`virtual_memory`] (the calls),
+//! [`paging_file`], [`commit`], [`mod@memory`] (adding it and taking it away), [`fault`], [`address_space`], [`section`],
+//! [`virtual_memory`] (the calls),
 //! [`nt`] (the calls as NT takes them, to the status code), and [`inspect`] to look at all of it.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -86,6 +87,7 @@ pub mod nt;
 pub mod operation;
 pub mod paging_file;
 pub mod platform;
+pub mod section;
 pub mod status;
 pub mod tables;
 #[cfg(test)]
@@ -102,4 +104,5 @@ pub use manager::{BootError, Config, Manager};
 pub use memory::{AddMemoryError, RemoveMemory, RemoveMemoryError};
 pub use operation::{Epoch, InPageId, Operation, Step, Wait, WaitKey};
 pub use platform::{Engine, EngineStep, Platform};
+pub use section::{CreateSection, MapView, SectionId, UnmapView};
 pub use status::{BugCheck, BugCheckCode, NtStatus};

@@ -20,6 +20,7 @@ use crate::operation::{Epoch, Operation, Step, WaitKey};
 use crate::paging_file::PagingFiles;
 use crate::paging_file::modified_writer::{WRITES, Writer};
 use crate::platform::{Direction, Engine, EngineStep, FrameRange, IoToken, Irql, Platform};
+use crate::section::Sections;
 use crate::status::{BugCheck, BugCheckCode, NtStatus};
 use crate::tables::EntryRef;
 use crate::transfer::{TransferId, Transfers};
@@ -113,6 +114,7 @@ pub struct Manager<P: Platform> {
     pub(crate) writes: Transfers,
     pub(crate) paging_files: PagingFiles,
     pub(crate) writer: Writer,
+    pub(crate) sections: Sections,
     pub(crate) balance: Balance,
     pub(crate) counters: Counters,
 }
@@ -209,6 +211,7 @@ impl<P: Platform> Manager<P> {
             writes: Transfers::new(Direction::Write, writes, layout.writes, WRITES),
             paging_files: PagingFiles::new(),
             writer: Writer::default(),
+            sections: Sections::new(),
             balance: Balance::default(),
             counters: Counters::default(),
         };
@@ -301,14 +304,18 @@ impl<P: Platform> Manager<P> {
 
     /// Steps a background engine once.
     pub fn step_engine(&self, engine: Engine) -> EngineStep {
-        if engine == Engine::ModifiedWriter {
-            return self.step_modified_writer();
+        match engine {
+            Engine::ModifiedWriter => return self.step_modified_writer(),
+            Engine::Dereference => return self.step_dereference(),
+            Engine::Zeroing | Engine::Balance | Engine::Retire => {}
         }
         let mut entry = self.enter();
         match engine {
             Engine::Zeroing => self.step_zeroing(entry.token()),
             Engine::Balance => self.step_balance(entry.token()),
-            Engine::Retire | Engine::ModifiedWriter => self.step_retire(entry.token()),
+            Engine::Retire | Engine::ModifiedWriter | Engine::Dereference => {
+                self.step_retire(entry.token())
+            }
         }
     }
 
@@ -340,6 +347,7 @@ impl<P: Platform> Manager<P> {
             WaitKey::AddressCreation(space) => self
                 .find_space(space)
                 .is_some_and(|list| self.header_at(list).creation_epoch() == epoch.0),
+            WaitKey::Sections => self.sections.epoch() == epoch,
             WaitKey::Flush(ticket) => !self.platform.acknowledged(ticket),
         }
     }

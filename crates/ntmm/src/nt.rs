@@ -31,6 +31,7 @@ mod profile;
 mod protect;
 mod query;
 mod requirements;
+pub mod section;
 mod set_information;
 mod target;
 mod transfer;
@@ -47,7 +48,7 @@ pub use physical_pages::{
 };
 pub use profile::{
     Behaviour, BrokenCopy, BrokenCount, Caching, GuardedStack, NullPage, OldProtection,
-    Placeholders, Prefetching, Profile, WholeDecommit,
+    Placeholders, Prefetching, Profile, SparseChecks, WholeDecommit,
 };
 pub use protect::{ProtectOutcome, ProtectParameters, ProtectVirtualMemory};
 pub use query::{

@@ -78,6 +78,8 @@ pub enum WaitKey {
     Records,
     /// Ownership of address creation in a space (NT's AddressCreationLock).
     AddressCreation(AddressSpaceId),
+    /// A control area that somebody else is making or deleting.
+    Sections,
     /// The acknowledgement of a flush by every processor. The platform wakes this one.
     Flush(FlushTicket),
 }

@@ -8,6 +8,7 @@
 
 pub mod bitmap;
 pub mod file;
+pub mod mapped_writer;
 pub mod modified_writer;
 
 pub(crate) use file::PagingFiles;

@@ -22,7 +22,7 @@ use ntmm_sync::frame::FrameWords;
 use crate::address_space::AddressSpaceId;
 use crate::events::{Event, Notification};
 use crate::operation::WaitKey;
-use crate::status::BugCheck;
+use crate::status::{BugCheck, NtStatus};
 
 /// A machine: everything the manager stands on.
 pub trait Platform: Ram + Mmu + PagingIo + Executive + Trace {
@@ -142,9 +142,41 @@ pub trait PagingIo {
     /// exactly once, through [`Manager::complete_io`](crate::Manager::complete_io); that may
     /// happen before this returns.
     fn submit(&self, request: &PagingRequest<'_>);
+
+    /// The size of a file in bytes: the end of its data, in no way rounded. Asked for files that
+    /// sections map, never for paging files. Called with no manager lock held.
+    ///
+    /// # Errors
+    /// What the host says. A host that has only paging files says INVALID_FILE_FOR_SECTION.
+    fn file_size(&self, _file: FileId) -> Result<u64, NtStatus> {
+        Err(NtStatus::INVALID_FILE_FOR_SECTION)
+    }
+
+    /// Makes a file `size` bytes long, longer or shorter than it was. What is added reads as
+    /// zeroes. Called with no manager lock held, and never for paging files. Transfers may be
+    /// under way.
+    ///
+    /// # Errors
+    /// What the host says, DISK_FULL when there is no room; the file then has its old size. A
+    /// host that has only paging files says INVALID_FILE_FOR_SECTION.
+    fn set_file_size(&self, _file: FileId, _size: u64) -> Result<(), NtStatus> {
+        Err(NtStatus::INVALID_FILE_FOR_SECTION)
+    }
 }
 
-/// A transfer of whole pages.
+/// Bytes in a sector: transfers begin at its multiples.
+pub const SECTOR: u64 = 512;
+
+/// A transfer between frames and a run of bytes in a file.
+///
+/// A transfer of a paging file moves whole pages at the multiple of a page. One of another file
+/// may begin at any sector and end at any byte:
+///
+/// * A read fills all its frames: with what the file has in the run, and everything else, behind
+///   the run as behind the end of the file, with zeroes.
+/// * A write moves exactly the run and nothing behind it, whatever is in the rest of the last
+///   frame. It never makes a file longer: what lies behind the end, because the file has been
+///   made shorter meanwhile, is left out, and that is no error.
 #[derive(Clone, Copy, Debug)]
 pub struct PagingRequest<'a> {
     /// Handed back on completion.
@@ -153,8 +185,10 @@ pub struct PagingRequest<'a> {
     pub direction: Direction,
     /// File, as the host named it when it gave the file to the manager.
     pub file: FileId,
-    /// First page in the file.
-    pub first_page: u64,
+    /// Byte in the file at which the run begins, a multiple of [`SECTOR`].
+    pub offset: u64,
+    /// Bytes in the run: as many as the frames have, less at most 4095 of the last one.
+    pub length: u64,
     /// Frames in file order, 1 to 16 of them.
     pub frames: &'a [Pfn],
 }
@@ -251,11 +285,14 @@ pub enum Engine {
     Balance,
     /// Gives back frames whose translations every processor has now forgotten.
     Retire,
+    /// Deletes sections that nobody uses any more (MiDereferenceSegmentThread).
+    Dereference,
 }
 
 impl Engine {
     /// All engines.
-    pub const ALL: [Self; 4] = [Self::Zeroing, Self::ModifiedWriter, Self::Balance, Self::Retire];
+    pub const ALL: [Self; 5] =
+        [Self::Zeroing, Self::ModifiedWriter, Self::Balance, Self::Retire, Self::Dereference];
 }
 
 /// What a step of an engine achieved.

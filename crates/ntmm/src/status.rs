@@ -31,8 +31,14 @@ macro_rules! statuses {
 statuses! {
     /// The call did what it was asked.
     SUCCESS = 0;
+    /// The name named an object already, which was opened.
+    OBJECT_NAME_EXISTS = 0x4000_0000;
     /// A limit was clamped to the system's range.
     WORKING_SET_LIMIT_RANGE = 0x4000_0002;
+    /// The image lies elsewhere than it wants to.
+    IMAGE_NOT_AT_BASE = 0x4000_0003;
+    /// The image is for another processor.
+    IMAGE_MACHINE_TYPE_MISMATCH = 0x4000_000E;
     /// The range was not locked before.
     WAS_UNLOCKED = 0x4000_0017;
     /// Some of the range was locked before.
@@ -47,6 +53,8 @@ statuses! {
     BREAKPOINT = 0x8000_0003;
     /// An instruction was executed with the trap flag set.
     SINGLE_STEP = 0x8000_0004;
+    /// The buffer has room for a part only.
+    BUFFER_OVERFLOW = 0x8000_0005;
     /// Only a part was copied.
     PARTIAL_COPY = 0x8000_000D;
     /// It did not work.
@@ -83,6 +91,10 @@ statuses! {
     INVALID_SYSTEM_SERVICE = 0xC000_001C;
     /// The instruction does not exist.
     ILLEGAL_INSTRUCTION = 0xC000_001D;
+    /// The view reaches behind the end of its section.
+    INVALID_VIEW_SIZE = 0xC000_001F;
+    /// The file cannot be mapped.
+    INVALID_FILE_FOR_SECTION = 0xC000_0020;
     /// Memory of this kind is always committed.
     ALREADY_COMMITTED = 0xC000_0021;
     /// The handle does not grant the right.
@@ -95,22 +107,44 @@ statuses! {
     NOT_LOCKED = 0xC000_002A;
     /// A page of the range is not committed.
     NOT_COMMITTED = 0xC000_002D;
+    /// The parameters contradict each other.
+    INVALID_PARAMETER_MIX = 0xC000_0030;
+    /// The name is no name.
+    OBJECT_NAME_INVALID = 0xC000_0033;
     /// Nothing has the name.
     OBJECT_NAME_NOT_FOUND = 0xC000_0034;
+    /// Something has the name already.
+    OBJECT_NAME_COLLISION = 0xC000_0035;
+    /// A directory on the way to a name does not exist.
+    OBJECT_PATH_NOT_FOUND = 0xC000_003A;
+    /// The name is no path.
+    OBJECT_PATH_SYNTAX_BAD = 0xC000_003B;
     /// Data are not what they were.
     DATA_ERROR = 0xC000_003E;
+    /// The section would be larger than it can be.
+    SECTION_TOO_BIG = 0xC000_0040;
+    /// Somebody uses the file in a way that excludes this one.
+    SHARING_VIOLATION = 0xC000_0043;
     /// The protection is not valid here.
     INVALID_PAGE_PROTECTION = 0xC000_0045;
+    /// The section is not of an image.
+    SECTION_NOT_IMAGE = 0xC000_0049;
     /// The minimum lies above the maximum.
     BAD_WORKING_SET_LIMIT = 0xC000_004C;
     /// Memory of this kind cannot be locked.
     INCOMPATIBLE_FILE_MAP = 0xC000_004D;
+    /// The section, or the view, does not allow the protection.
+    SECTION_PROTECTION = 0xC000_004E;
+    /// The file is locked.
+    FILE_LOCK_CONFLICT = 0xC000_0054;
     /// The caller lacks a privilege.
     PRIVILEGE_NOT_HELD = 0xC000_0061;
     /// The file is no program.
     INVALID_IMAGE_FORMAT = 0xC000_007B;
     /// The disk is full.
     DISK_FULL = 0xC000_007F;
+    /// The section cannot be made longer.
+    SECTION_NOT_EXTENDED = 0xC000_0087;
     /// The view is not of a data file.
     NOT_MAPPED_DATA = 0xC000_0088;
     /// An index lies outside its array.
@@ -137,6 +171,10 @@ statuses! {
     MEMORY_NOT_ALLOCATED = 0xC000_00A0;
     /// Locked pages may not exceed the working set minimum.
     WORKING_SET_QUOTA = 0xC000_00A1;
+    /// It is not supported.
+    NOT_SUPPORTED = 0xC000_00BB;
+    /// The files are different ones.
+    NOT_SAME_DEVICE = 0xC000_00D4;
     /// Parameter 1 is wrong.
     INVALID_PARAMETER_1 = 0xC000_00EF;
     /// Parameter 2 is wrong.
@@ -149,20 +187,48 @@ statuses! {
     INVALID_PARAMETER_5 = 0xC000_00F3;
     /// Parameter 6 is wrong.
     INVALID_PARAMETER_6 = 0xC000_00F4;
+    /// Parameter 7 is wrong.
+    INVALID_PARAMETER_7 = 0xC000_00F5;
+    /// Parameter 8 is wrong.
+    INVALID_PARAMETER_8 = 0xC000_00F6;
+    /// Parameter 9 is wrong.
+    INVALID_PARAMETER_9 = 0xC000_00F7;
     /// The stack cannot grow further.
     STACK_OVERFLOW = 0xC000_00FD;
     /// The process is going away.
     PROCESS_IS_TERMINATING = 0xC000_010A;
+    /// The image is a 16-bit one of another system.
+    INVALID_IMAGE_NE_FORMAT = 0xC000_011B;
+    /// The file is empty.
+    MAPPED_FILE_SIZE_ZERO = 0xC000_011E;
+    /// The file is mapped.
+    CANNOT_DELETE = 0xC000_0121;
     /// The commitment limit would be exceeded.
     COMMITMENT_LIMIT = 0xC000_012D;
+    /// The image is in the LE format.
+    INVALID_IMAGE_LE_FORMAT = 0xC000_012E;
+    /// The file does not begin as an image.
+    INVALID_IMAGE_NOT_MZ = 0xC000_012F;
+    /// The image has no header of a kind that is known.
+    INVALID_IMAGE_PROTECT = 0xC000_0130;
+    /// The image is for 16-bit Windows.
+    INVALID_IMAGE_WIN_16 = 0xC000_0131;
     /// Nothing is allocated at the address.
     INVALID_ADDRESS = 0xC000_0141;
     /// A device failed.
     IO_DEVICE_ERROR = 0xC000_0185;
     /// The wait would never end.
     POSSIBLE_DEADLOCK = 0xC000_0194;
+    /// An address or offset is not a multiple of 64 KiB.
+    MAPPED_ALIGNMENT = 0xC000_0220;
+    /// The file is mapped by a program.
+    USER_MAPPED_FILE = 0xC000_0243;
     /// Several floating-point exceptions at once.
     FLOAT_MULTIPLE_TRAPS = 0xC000_02B5;
+    /// The image is a 32-bit one.
+    INVALID_IMAGE_WIN_32 = 0xC000_0359;
+    /// The image is a 64-bit one.
+    INVALID_IMAGE_WIN_64 = 0xC000_035A;
 }
 
 impl NtStatus {

@@ -28,7 +28,8 @@ use crate::working_set::WorkingSetGuard;
 pub(crate) use secured::SecuredChange;
 pub use secured::{SECURED_RANGES_LIMIT, SecuredAccess, SecuredHandle, SecuredRange};
 pub use tree::{
-    Commitment, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind, VadTree,
+    Commitment, Inherit, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind,
+    VadTree, View,
 };
 
 /// The frames of one tree during one change: a stock for new nodes, and the nodes given back.

@@ -52,7 +52,9 @@ use crate::status::NtStatus;
 use crate::working_set::WorkingSetGuard;
 use range::Pending;
 
-pub use allocate::{Allocate, AllocationType, Direction, MemoryUse, Placement, Region, Window};
+pub use allocate::{
+    Allocate, AllocationType, CommitInView, Direction, MemoryUse, Placement, Region, Window,
+};
 pub use free::{Free, FreeType};
 pub use large_pages::AllocateLargePages;
 pub use lock::{Before, LockMemory, Locked, Locks, UnlockMemory};
@@ -63,7 +65,9 @@ pub use placeholder::{ChangePlaceholder, PlaceholderChange};
 pub use protect::{Protect, Protected};
 pub use query::{AllocationInformation, MemoryInformation, MemoryState, Query, QueryAllocation};
 pub use reset::Reset;
-pub use resident::{ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage};
+pub use resident::{
+    ListWorkingSet, PageQuestions, PageSink, QueryPages, Residency, ResidentPage, Sharing,
+};
 pub use secure::{SecureMemory, UnsecureMemory};
 pub use software::{Accessed, Copied, CopyMemory, MemoryAt, ReadMemory, Side, Stop, WriteMemory};
 
@@ -72,10 +76,10 @@ pub use write_watch::{GetWriteWatch, ResetWriteWatch, Watch};
 
 /// What every call keeps between its steps.
 #[derive(Debug)]
-struct Call {
+pub(crate) struct Call {
     space: AddressSpaceId,
     ownership: Ownership,
-    pending: Pending,
+    pub(crate) pending: Pending,
 }
 
 /// Whether a call owns address creation in its space.
@@ -86,13 +90,13 @@ enum Ownership {
 }
 
 impl Call {
-    const fn new(space: AddressSpaceId) -> Self {
+    pub(crate) const fn new(space: AddressSpaceId) -> Self {
         Self { space, ownership: Ownership::No, pending: Pending::new() }
     }
 }
 
 /// A call that is made in stages.
-trait Stages<P: Platform> {
+pub(crate) trait Stages<P: Platform> {
     /// What the call yields.
     type Output;
 

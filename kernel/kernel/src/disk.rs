@@ -37,10 +37,10 @@ use core::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 use ntmm::NtStatus;
-use ntmm::platform::{IoToken, PagingRequest};
+use ntmm::platform::{IoToken, PagingRequest, SECTOR};
 use virtio_drivers::transport::mmio::MmioTransport;
 
-use crate::memory;
+use crate::memory::{self, PAGE};
 use crate::sync::SpinLock;
 use device::{BlockDevice, Transfer};
 use requests::Requests;
@@ -93,13 +93,18 @@ impl Disk {
     /// # Errors
     /// The request was refused, nothing was transferred and the token will not be handed back:
     /// * END_OF_FILE: it reaches beyond the end of the disk.
-    /// * INVALID_PARAMETER: it has no frame or more than [`CLUSTER`](ntmm::transfer::CLUSTER).
+    /// * INVALID_PARAMETER: it has no frame or more than [`CLUSTER`](ntmm::transfer::CLUSTER), not
+    ///   whole frames, or does not begin at a sector.
     /// * IO_DEVICE_ERROR: the device has broken down.
     /// * INSUFFICIENT_RESOURCES: very many requests wait and the heap is exhausted.
     pub fn submit(&self, request: &PagingRequest<'_>) -> Result<(), NtStatus> {
-        let end = request.first_page.checked_add(request.frames.len() as u64);
-        if end.is_none_or(|end| end > self.pages) {
+        let end = request.offset.checked_add(request.length);
+        if end.is_none_or(|end| end > self.pages * PAGE) {
             return Err(NtStatus::END_OF_FILE);
+        }
+        let whole = request.length == request.frames.len() as u64 * PAGE;
+        if !whole || !request.offset.is_multiple_of(SECTOR) {
+            return Err(NtStatus::INVALID_PARAMETER);
         }
         let frames = match ArrayVec::try_from(request.frames) {
             Ok(frames) if !frames.is_empty() => frames,
@@ -108,8 +113,9 @@ impl Disk {
         // SAFETY: only the manager can make a request, because only it can make a token. It
         // submits distinct frames of the memory it was given, which lies in the direct map; they
         // stay the transfer's until it is told of the completion.
-        let transfer =
-            unsafe { Transfer::new(request.token, request.direction, request.first_page, frames) };
+        let transfer = unsafe {
+            Transfer::new(request.token, request.direction, request.offset / SECTOR, frames)
+        };
         self.requests.lock().submit(&transfer)
     }
 

@@ -15,6 +15,7 @@ pub fn start() {
     for engine in Engine::ALL {
         let priority = match engine {
             Engine::Zeroing => Priority::Low,
+            Engine::Dereference => Priority::Normal,
             Engine::ModifiedWriter | Engine::Balance | Engine::Retire => Priority::High,
         };
         scheduler::spawn(priority, None, run, engine as u64).expect("there are places for threads");

@@ -26,7 +26,7 @@ pub(super) enum Word {
     PageFile { file: PagingFileNumber, slot: u32, protection: u8 },
     /// No contents yet, or decommitted, or no access.
     DemandZero { protection: u8 },
-    /// Refers to a prototype. Nothing writes this yet.
+    /// Refers to a prototype, or of a prototype, to a file.
     Prototype,
 }
 
@@ -171,6 +171,15 @@ impl Mode {
         }
     }
 
+    /// Whether a word of a view says no more than that the prototype is to be found by way of the
+    /// descriptor (spec 2.6): all bits of the address are set.
+    #[inline]
+    pub(super) const fn is_lookup(&self, word: u64) -> bool {
+        let whole = if self.entries_per_word == 2 { 0xFFFF_FFFF } else { u64::MAX };
+        let address = whole & !((1 << self.offset_shift) - 1);
+        word & !(0x1F << 5) == address | 1 << 10
+    }
+
     /// What `word` means in a directory, if it stands for a large page (spec 2.10).
     #[inline]
     pub(super) fn decode_large(&self, word: u64) -> Option<LargeWord> {
@@ -279,6 +288,9 @@ mod tests {
             assert_eq!(mode.decode(0x1_2067), Word::Valid { pfn: Pfn::new(0x12) });
             assert_eq!(mode.decode(0x1_2880), Word::Transition { pfn: Pfn::new(0x12) });
             assert_eq!(mode.decode(0x480), Word::Prototype);
+            let lookup = if mode == I386 { 0xFFFF_F480 } else { 0xFFFF_FFFF_0000_0480 };
+            assert_eq!(mode.decode(lookup), Word::Prototype);
+            assert!(mode.is_lookup(lookup) && !mode.is_lookup(0x480));
             assert_eq!(
                 mode.decode(0x84 | 0x345 << offset),
                 Word::PageFile { file, slot: 0x345, protection: 4 }

@@ -3,6 +3,7 @@
 use ntmm::AddressSpaceId;
 use ntmm::frames::{FrameUse, PageLocation};
 use ntmm::platform::Direction;
+use ntmm::section::ControlAreaId;
 use ntmm::tables::EntryRef;
 use ntmm::vad::tree::TreeDefect;
 use ntmm_pte::{PagingFileNumber, Pfn, Va};
@@ -328,6 +329,74 @@ pub enum Defect {
         /// Recorded charge.
         found: u64,
     },
+    /// A slot of the hash of a working set is not that of an entry it may have, or lies where
+    /// nobody looks; or not as many are in use as there are entries in the hash.
+    HashSlot {
+        /// Address space.
+        space: AddressSpaceId,
+        /// Its number; none when the number of slots in use is wrong.
+        slot: Option<u32>,
+    },
+    /// More than one working set says that its entry is the one a page's frame names.
+    TwoDirect(Pfn),
+
+    /// A valid entry of a view maps another page than its section's.
+    NotPrototype {
+        /// The entry.
+        place: Place,
+        /// The frame it names.
+        pfn: Pfn,
+        /// The prototype of the page; none when that is not in memory.
+        prototype: Option<EntryRef>,
+        /// The prototype that the frame names.
+        found: EntryRef,
+    },
+    /// A prototype that is not zero belongs to no subsection.
+    OutsideSections(Place),
+    /// A frame with a page of a section does not say so, or another one does.
+    PrototypeFlag(Pfn),
+    /// A view or a section object names a control area that is not in use.
+    NoControlArea(ControlAreaId),
+    /// A subsection does not belong to its control area, does not follow the one before it, or
+    /// shares prototypes with another.
+    Subsection {
+        /// The control area.
+        area: ControlAreaId,
+        /// Its number there, or its first page.
+        number: u64,
+    },
+    /// A counter of a control area is wrong.
+    ControlArea {
+        /// The control area.
+        area: ControlAreaId,
+        /// Which counter.
+        figure: AreaFigure,
+        /// As it should be.
+        expected: u64,
+        /// Recorded figure.
+        found: u64,
+    },
+    /// Nothing uses a control area any more, and the dereference engine does not know of it.
+    Forgotten(ControlAreaId),
+    /// A control area is being deleted though something uses it.
+    DeletedArea(ControlAreaId),
+    /// Records of sections are neither in use nor free, or both.
+    Records {
+        /// In use.
+        in_use: u32,
+        /// In the chain of free ones.
+        free: u32,
+        /// All there are.
+        all: u32,
+    },
+    /// The pages charged for sections are not those of control areas and tables of records.
+    SectionCommit {
+        /// Their sum.
+        expected: u64,
+        /// Recorded figure.
+        found: u64,
+    },
+
     /// A figure in the header of an address space is wrong.
     Figure {
         /// Address space.
@@ -463,9 +532,9 @@ pub struct Place {
     pub space: AddressSpaceId,
     /// The entry; for one in a table that is in a paging file, the entry of that table.
     pub entry: EntryRef,
-    /// Level of the table, the lowest being 1.
+    /// Level of the table, the lowest being 1; 0 for a prototype.
     pub level: u8,
-    /// First address the entry maps.
+    /// First address the entry maps; of a prototype, where it lies.
     pub va: Va,
 }
 
@@ -499,6 +568,25 @@ pub enum Figure {
     VirtualSize,
     /// Private pages in memory and in paging files.
     PrivatePages,
+}
+
+/// Counters of a control area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AreaFigure {
+    /// Section objects.
+    Sections,
+    /// Views.
+    Views,
+    /// Section objects and views of programs.
+    Users,
+    /// Frames with pages of its file.
+    Frames,
+    /// Subsections.
+    Subsections,
+    /// Prototypes.
+    Prototypes,
+    /// Committed pages.
+    Commitment,
 }
 
 /// Who uses a slot of a paging file.

@@ -5,6 +5,7 @@ use ntmm::frames::FrameUse;
 use ntmm::frames::entry::NOWHERE;
 use ntmm::inspect::SpaceView;
 use ntmm::platform::Platform;
+use ntmm::section::ControlAreaId;
 use ntmm::vad::{Commitment, Secured, SecuredAccess, VadKind};
 
 use ntmm_pte::Pfn;
@@ -25,6 +26,8 @@ pub(super) struct Descriptor {
     charge: u64,
     /// Committed pages of a reserved range, decommitted ones of a committed range.
     exceptions: u64,
+    /// The control area a view shows, and the page it begins with.
+    pub(super) view: Option<(ControlAreaId, u64)>,
     /// Part of its tables cannot be read.
     pub(super) hidden: bool,
 }
@@ -41,6 +44,13 @@ impl Descriptor {
     }
 
     fn committed(&self) -> u64 {
+        if self.view.is_some() {
+            // A view is charged for all of its pages, if they are copied when they are written;
+            // one of an image for those of them that are, and each for pages that come to be.
+            let copied = matches!(self.protection & 7, 5 | 7) && self.kind == VadKind::View;
+            let pages = self.end - self.start + 1;
+            return if copied { pages } else { self.charge.min(pages) };
+        }
         match self.commitment {
             Commitment::Committed => self.end - self.start + 1 - self.exceptions,
             Commitment::Reserved => self.exceptions,
@@ -146,8 +156,15 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let id = space.space();
         space.check_vads().map_err(|defect| Defect::Vads(id, defect))?;
         let descriptors = &mut self.scratch.descriptors;
+        let sections = &mut self.scratch.sections;
+        let mut unknown = None;
         descriptors.clear();
         space.for_each_vad(|vad| {
+            if let Some(view) = vad.attributes.view
+                && !sections.note_view(view.area)
+            {
+                unknown = Some(view.area);
+            }
             descriptors.push(Descriptor {
                 start: vad.start.get(),
                 end: vad.end.get(),
@@ -157,9 +174,13 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 commitment: vad.attributes.commitment,
                 charge: vad.attributes.commit_charge.get(),
                 exceptions: 0,
+                view: vad.attributes.view.map(|view| (view.area, view.first.get())),
                 hidden: false,
             });
         });
+        if let Some(area) = unknown {
+            return Err(Defect::NoControlArea(area));
+        }
         let mut lowest = Self::MODE.first_vad_page;
         for &Descriptor { start, end, .. } in descriptors.iter() {
             if start < lowest || end < start || end > Self::MODE.last_vad_page {
@@ -190,9 +211,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         }
         self.check_secured(space)?;
         let nodes = self.tally_nodes(space)?;
-        let list_growth = census.list_pages - 1;
+        let list_growth = census.list_pages - 1 + census.hash_pages;
         let own = Self::MODE.own_frames + u64::from(nodes) + u64::from(list_growth);
-        let wanted = census.private_pages - census.reset_pages;
+        let wanted = census.private_pages - census.shared_pages - census.reset_pages;
         let private = if census.hidden { header.private_pages() } else { wanted };
         let figures = [
             (Figure::Commit, charged + self.tables_needed() + own, header.commit()),
@@ -279,10 +300,10 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         outcome.map(|()| found)
     }
 
-    /// The system's charge is that of its spaces, with their physical pages, and of the bitmaps of
-    /// its paging files.
+    /// The system's charge is that of its spaces, with their physical pages, of its sections, and of
+    /// the bitmaps of its paging files.
     pub(super) fn check_system_commit(&self, spaces: u64) -> Result<(), Defect> {
-        let known = spaces + self.bitmap_frames();
+        let known = spaces + self.bitmap_frames() + self.manager.section_commit().get();
         let found = self.manager.memory_figures().committed.get();
         let (least, most) = match self.circumstances.pending_commit {
             PendingCommit::Exactly(pages) => (known + pages.get(), known + pages.get()),

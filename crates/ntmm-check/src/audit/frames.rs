@@ -29,6 +29,10 @@ pub(super) struct Tally {
     holds: u32,
     reads: u32,
     writes: u32,
+    /// Prototypes that are valid or in transition and name it.
+    pub(super) prototypes: u32,
+    /// Entries of working sets that are direct and name it, when it holds a page of a section.
+    pub(super) direct: u32,
     /// Owners that are no entries: the space of a root, the tree of a node, the process of a
     /// physical page.
     pub(super) owners: u32,
@@ -97,7 +101,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
 
     /// Checks every frame, when all that refers to frames has been seen.
     pub(super) fn check_frames(&mut self) -> Result<(), Defect> {
-        let (mut own, mut bitmaps) = (0, 0);
+        let (mut own, mut bitmaps, mut records) = (0, 0, 0);
         let Scratch { frames, tallies, claims, .. } = &mut *self.scratch;
         for (frame, tally) in frames.iter().zip(tallies.iter()) {
             if !is_plain(frame, tally) {
@@ -111,7 +115,11 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             match frame.usage {
                 FrameUse::Manager => own += 1,
                 FrameUse::PagingFileBitmap => bitmaps += 1,
-                FrameUse::Private | FrameUse::PageTable => {
+                FrameUse::SectionRecords => records += 1,
+                FrameUse::Private
+                | FrameUse::PageTable
+                | FrameUse::Section
+                | FrameUse::Prototypes => {
                     Self::check_copy(claims, frame, tally)?;
                 }
                 FrameUse::Root | FrameUse::WorkingSetList => {
@@ -125,6 +133,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         }
         let expected = *self.scratch.manager_frames.get_or_insert(own);
         check_fixed(FrameUse::Manager, expected, own)?;
+        check_fixed(FrameUse::SectionRecords, self.scratch.sections.record_frames, records)?;
         check_fixed(FrameUse::PagingFileBitmap, self.bitmap_frames() as u32, bitmaps)
     }
 
@@ -153,6 +162,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             }
             Word::DemandZero { .. } => None,
             Word::Zero if deleted => None,
+            // A page of a file, whose copy is there.
+            Word::Prototype if frame.usage == FrameUse::Section => return Ok(()),
             _ => return Err(original_form(frame)),
         };
         if deleted || tally.permanent {
@@ -225,7 +236,10 @@ fn check_counts(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         (PageLocation::Active, FrameUse::Absent) => Some(0),
         // The root register is one mapping.
         (PageLocation::Active, FrameUse::Root) => Some(tally.mappings + tally.inside + 1),
-        (PageLocation::Active, FrameUse::PageTable) => Some(tally.mappings + tally.inside),
+        (PageLocation::Active, FrameUse::PageTable | FrameUse::Prototypes) => {
+            Some(tally.mappings + tally.inside)
+        }
+        (PageLocation::Active, FrameUse::Section) => Some(tally.mappings),
         (PageLocation::Active, FrameUse::UserPhysical) => Some(tally.owners + tally.mappings),
         (PageLocation::Active, _) => Some(tally.mappings.max(1)),
         _ => None,
@@ -251,7 +265,10 @@ fn check_counts(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
 /// Somebody owns each frame that is not free, and one only.
 fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
     let FrameView { pfn, location, usage, .. } = *frame;
-    let pageable = matches!(usage, FrameUse::Private | FrameUse::PageTable);
+    let pageable = matches!(
+        usage,
+        FrameUse::Private | FrameUse::PageTable | FrameUse::Section | FrameUse::Prototypes
+    );
     let fits = match location {
         PageLocation::Zeroed | PageLocation::Free => {
             usage == FrameUse::None && frame.flags.is_empty()
@@ -265,7 +282,7 @@ fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         return Err(Defect::Use { pfn, location, usage });
     }
     if frame.flags.contains(FrameFlags::DELETED) {
-        let named = tally.mappings + tally.transitions + tally.owners > 0;
+        let named = tally.mappings + tally.transitions + tally.prototypes + tally.owners > 0;
         return if location == PageLocation::Transition && !named {
             Ok(())
         } else {
@@ -278,12 +295,15 @@ fn check_owner(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
         }
         // A physical page is mapped at one address at most.
         FrameUse::UserPhysical => tally.owners.max(tally.mappings),
-        FrameUse::Root | FrameUse::VadNode => tally.owners,
+        FrameUse::Root | FrameUse::VadNode | FrameUse::SectionRecords => tally.owners,
+        // Many entries map it; one prototype stands for it.
+        FrameUse::Section => tally.prototypes,
         // The directories of PAE are mapped by the root and by the self-map.
         FrameUse::PageTable if tally.permanent => tally.mappings.min(1),
         FrameUse::Private
         | FrameUse::PageTable
         | FrameUse::WorkingSetList
+        | FrameUse::Prototypes
         | FrameUse::LargePage => tally.mappings + tally.transitions,
     };
     match owners {
@@ -315,6 +335,13 @@ fn check_flags(frame: &FrameView, tally: &Tally) -> Result<(), Defect> {
             let flagged = Presence::of(flagged);
             return Err(Defect::TransferFlag { pfn, direction, expected, flagged });
         }
+    }
+    let of_section = frame.usage == FrameUse::Section;
+    if frame.flags.contains(FrameFlags::PROTOTYPE) != of_section {
+        return Err(Defect::PrototypeFlag(pfn));
+    }
+    if tally.direct > 1 {
+        return Err(Defect::TwoDirect(pfn));
     }
     let modified = frame.flags.contains(FrameFlags::MODIFIED);
     match frame.location {

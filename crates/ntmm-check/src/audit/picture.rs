@@ -103,7 +103,11 @@ impl Picture {
                 (page, committed) = (0, protection != DECOMMITTED);
                 self.summed.push((slot, word));
             }
-            Word::Valid { .. } | Word::Transition { .. } | Word::Zero | Word::Prototype => {
+            Word::Prototype => {
+                page = 0;
+                self.visited.push((slot, word));
+            }
+            Word::Valid { .. } | Word::Transition { .. } | Word::Zero => {
                 self.visited.push((slot, word));
             }
         }

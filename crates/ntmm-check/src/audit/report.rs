@@ -256,6 +256,49 @@ impl fmt::Display for Defect {
             Self::Figure { space, figure, expected, found } => {
                 write!(f, "space {}: {figure:?} is {found}, expected {expected}", space.index())
             }
+            Self::HashSlot { space, slot } => write!(
+                f,
+                "space {}: slot {slot:?} of the hash of its working set is wrong",
+                space.index()
+            ),
+            Self::TwoDirect(pfn) => {
+                write!(f, "frame {:#x} names the entries of two working sets", pfn.get())
+            }
+            Self::NotPrototype { place, pfn, prototype, found } => write!(
+                f,
+                "{place} maps frame {:#x}, whose prototype is {:#x} of frame {:#x}, expected \
+                 {prototype:x?}",
+                pfn.get(),
+                found.slot.get(),
+                found.table.get()
+            ),
+            Self::OutsideSections(place) => write!(f, "{place} belongs to no subsection"),
+            Self::PrototypeFlag(pfn) => {
+                write!(f, "frame {:#x}: the prototype flag contradicts its use", pfn.get())
+            }
+            Self::NoControlArea(area) => {
+                write!(f, "control area {} is named and not in use", area.index())
+            }
+            Self::Subsection { area, number } => {
+                write!(f, "control area {}: subsection {number} is wrong", area.index())
+            }
+            Self::ControlArea { area, figure, expected, found } => write!(
+                f,
+                "control area {}: {figure:?} is {found}, expected {expected}",
+                area.index()
+            ),
+            Self::Forgotten(area) => {
+                write!(f, "control area {} is not used and will not be deleted", area.index())
+            }
+            Self::DeletedArea(area) => {
+                write!(f, "control area {} is being deleted and used", area.index())
+            }
+            Self::Records { in_use, free, all } => {
+                write!(f, "{in_use} records of sections are in use and {free} free, of {all}")
+            }
+            Self::SectionCommit { expected, found } => {
+                write!(f, "{found} pages are charged for sections, expected {expected}")
+            }
             Self::SystemCommit { expected, found } => {
                 write!(f, "{found} pages are charged, expected {expected}")
             }

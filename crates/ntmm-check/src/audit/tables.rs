@@ -8,8 +8,9 @@
 use ntmm::AddressSpaceId;
 use ntmm::frames::entry::FrameFlags;
 use ntmm::frames::{FrameUse, PageLocation};
-use ntmm::inspect::SpaceView;
+use ntmm::inspect::{FrameView, SpaceView};
 use ntmm::platform::Platform;
+use ntmm::section::ControlAreaId;
 use ntmm::tables::EntryRef;
 use ntmm::vad::VadKind;
 use ntmm::working_set::header::HEADER_WORDS;
@@ -20,6 +21,7 @@ use super::decode::{DECOMMITTED, WORDS, Word};
 use super::defect::{Defect, Figure, Form, Place, SlotOwner};
 use super::descriptors::Descriptor;
 use super::picture::{Picture, SlotBits, count_between};
+use super::sections::PrototypePage;
 use super::working_set::List;
 use super::{Audit, address_of};
 
@@ -38,8 +40,12 @@ pub(super) struct Census {
     pub(super) private_pages: u64,
     /// Those of them in memory whose contents have been reset.
     pub(super) reset_pages: u64,
+    /// Those of the user pages that are their sections'.
+    pub(super) shared_pages: u64,
     /// Pages of the working-set list.
     pub(super) list_pages: u32,
+    /// Pages of its hash.
+    pub(super) hash_pages: u32,
     /// Tables that map the list.
     list_tables: u32,
     /// Entries of the self-map.
@@ -140,6 +146,18 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
                 _ => return Err(broken(Some(page), own, found)),
             }
         }
+        list.hash.clear();
+        for page in 0..list.hash_pages {
+            let word = self.word_at(table, Self::MODE.entries() - 1 - page);
+            let Word::Valid { pfn } = Self::MODE.decode(word) else {
+                return Err(broken(None, own, None));
+            };
+            if self.scratch.index(pfn).is_none() {
+                return Err(broken(None, own, Some(pfn)));
+            }
+            let words = self.manager.platform().frame(pfn);
+            list.hash.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+        }
         list.read(self.manager);
         Ok(())
     }
@@ -163,7 +181,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             return Err(Defect::Use { pfn: root, location: PageLocation::Active, usage });
         };
         self.scratch.tallies[frame].owners += 1;
-        let census = Census { list_pages: list.pages.len() as u32, ..Census::default() };
+        let (list_pages, hash_pages) = (list.pages.len() as u32, list.hash_pages);
+        let census = Census { list_pages, hash_pages, ..Census::default() };
         let mut walk = Walk { space: id, root, list, census, descriptor: 0 };
         let (level, residence) = (Self::MODE.levels, Residence::Mapped);
         self.walk_table(&mut walk, &Table { pfn: root, frame, level, base: 0, residence })?;
@@ -280,6 +299,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
             };
             self.scratch.claims.claim(slots, owner)?;
         }
+        if self.is_of_prototypes(walk) {
+            self.visit_prototypes_in_files(walk, table, picture)?;
+        }
         if self.scratch.secured.is_empty() {
             return Ok(());
         }
@@ -335,23 +357,115 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         let window = vad.is_some_and(|vad| vad.kind == VadKind::AddressWindow);
         match Self::MODE.decode(visit.word) {
             Word::Valid { pfn } if window => self.visit_window(walk, visit, pfn),
+            Word::Valid { pfn } if self.is_of_section(walk, pfn) => {
+                self.visit_shared(walk, visit, pfn)
+            }
             Word::Valid { pfn } => {
-                let index = self.check_named(walk, visit, pfn, Form::Valid, FrameUse::Private)?;
+                let usage = self.pageable_use(walk);
+                let index = self.check_named(walk, visit, pfn, Form::Valid, usage)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].mappings += 1;
                 walk.census.reset_pages += self.is_reset(index);
-                self.check_working_set_entry(walk, visit, index, visit.page, Part::User)
+                self.check_working_set_entry(walk, visit, index, visit.page, Part::User)?;
+                self.visit_page_of_prototypes(walk, visit, pfn, index)
             }
             Word::Transition { pfn } if !window => {
-                let (form, usage) = (Form::Transition, FrameUse::Private);
+                let (form, usage) = (Form::Transition, self.pageable_use(walk));
                 let index = self.check_named(walk, visit, pfn, form, usage)?;
                 self.scratch.tallies[visit.table.frame].inside += 1;
                 self.scratch.tallies[index].transitions += 1;
                 walk.census.reset_pages += self.is_reset(index);
+                self.visit_page_of_prototypes(walk, visit, pfn, index)
+            }
+            Word::Prototype if Self::MODE.is_lookup(visit.word) && self.view(walk).is_some() => {
                 Ok(())
             }
             _ => Err(form(walk, visit)),
         }
+    }
+
+    /// The control area and the first page of the view that pages being visited lie in.
+    fn view(&self, walk: &Walk<'_>) -> Option<(ControlAreaId, u64)> {
+        self.scratch.descriptors.get(walk.descriptor)?.view
+    }
+
+    /// Whether prototypes lie in the space.
+    fn is_of_prototypes(&self, walk: &Walk<'_>) -> bool {
+        self.scratch.sections.space == Some(walk.space)
+    }
+
+    /// What frames of pages of the space alone are used for.
+    fn pageable_use(&self, walk: &Walk<'_>) -> FrameUse {
+        if self.is_of_prototypes(walk) { FrameUse::Prototypes } else { FrameUse::Private }
+    }
+
+    /// Whether an entry of a view maps a page of its section, and not a copy.
+    fn is_of_section(&self, walk: &Walk<'_>, pfn: Pfn) -> bool {
+        let index = self.scratch.index(pfn).filter(|_| self.view(walk).is_some());
+        index.is_some_and(|index| self.scratch.frames[index].usage == FrameUse::Section)
+    }
+
+    /// Visits the valid entry of a page of a section: the frame is the one its prototype names.
+    fn visit_shared(
+        &mut self,
+        walk: &mut Walk<'_>,
+        visit: &Visit<'_>,
+        pfn: Pfn,
+    ) -> Result<(), Defect> {
+        let place = || place(walk.space, visit);
+        let (Some(index), Some((area, first))) = (self.scratch.index(pfn), self.view(walk)) else {
+            return Err(Defect::NoSuchFrame(place(), pfn));
+        };
+        if visit.table.residence != Residence::Mapped {
+            return Err(Defect::TrimmedTable { place: place(), word: visit.word });
+        }
+        let FrameView { location, usage, container: found, .. } = self.scratch.frames[index];
+        if location != PageLocation::Active {
+            let form = Form::Valid;
+            return Err(Defect::EntryFrame { place: place(), pfn, form, location, usage });
+        }
+        let shown = first + visit.page - self.scratch.descriptors[walk.descriptor].start;
+        let prototype = self.scratch.sections.prototype_of(area, shown, Self::ENTRY_BYTES);
+        if prototype != Some(found) {
+            return Err(Defect::NotPrototype { place: place(), pfn, prototype, found });
+        }
+        self.scratch.tallies[visit.table.frame].inside += 1;
+        self.scratch.tallies[index].mappings += 1;
+        walk.census.shared_pages += 1;
+        self.check_working_set_entry(walk, visit, index, visit.page, Part::User)
+    }
+
+    /// Visits what is in a page of the space of prototypes; nothing in other spaces.
+    fn visit_page_of_prototypes(
+        &mut self,
+        walk: &Walk<'_>,
+        visit: &Visit<'_>,
+        pfn: Pfn,
+        index: usize,
+    ) -> Result<(), Defect> {
+        if !self.is_of_prototypes(walk) {
+            return Ok(());
+        }
+        let mapped = matches!(Self::MODE.decode(visit.word), Word::Valid { .. });
+        let (space, page, frame) = (walk.space, visit.page, Some((pfn, index)));
+        self.visit_prototypes(&PrototypePage { space, page, frame, mapped })
+    }
+
+    /// Visits the pages of prototypes that a table says are in paging files.
+    fn visit_prototypes_in_files(
+        &mut self,
+        walk: &Walk<'_>,
+        table: &Table,
+        picture: &Picture,
+    ) -> Result<(), Defect> {
+        for &(slot, word) in &picture.summed {
+            if let Word::PageFile { file, slot: named, .. } = Self::MODE.decode(word) {
+                let page = Self::visit(table, slot, word).page;
+                let absent = PrototypePage { space: walk.space, page, frame: None, mapped: false };
+                self.visit_absent_prototypes(&absent, file, named)?;
+            }
+        }
+        Ok(())
     }
 
     /// One when the contents of a frame have been reset.
@@ -606,9 +720,9 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
     }
 
     /// The page that is seen at `page` has its entry in the working set: the one its frame
-    /// names, or for a page of several spaces any that is not direct.
+    /// names, or for a page of a section any that is not direct.
     fn check_working_set_entry(
-        &self,
+        &mut self,
         walk: &mut Walk<'_>,
         visit: &Visit<'_>,
         frame: usize,
@@ -624,6 +738,8 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         };
         let direct = maps(hint).filter(|(_, entry)| entry.is_direct());
         let indirect = || (0..list.entries).filter_map(maps).find(|(_, entry)| !entry.is_direct());
+        let shared = self.scratch.frames[frame].usage == FrameUse::Section;
+        let indirect = || indirect().filter(|_| shared);
         let Some((index, entry)) = direct.or_else(indirect) else {
             let (place, pfn) = (place(walk.space, visit), self.scratch.frames[frame].pfn);
             return Err(Defect::NoWorkingSetEntry { place, pfn, index: hint });
@@ -632,6 +748,7 @@ impl<P: Platform> Audit<'_, '_, '_, P> {
         if locked != (index < list.first_dynamic) || (part == Part::Own && !locked) {
             return Err(Defect::PermanentEntry { space: walk.space, index });
         }
+        self.scratch.tallies[frame].direct += u32::from(shared && entry.is_direct());
         let census = &mut walk.census;
         census.in_use += 1;
         census.last = census.last.max(index);

@@ -19,6 +19,10 @@ use super::tables::Census;
 /// A link that names no entry (WSLE_NULL_INDEX).
 const END: u32 = u32::MAX;
 
+/// Bit of an entry that is in the hash, and the bits of a slot of it that hold an index, plus one.
+const HASHED: u64 = 1 << 8;
+const INDEX_BITS: u32 = 28;
+
 /// Free entries compared at a time.
 const RUN: usize = 16;
 
@@ -33,6 +37,8 @@ pub(super) struct List {
     pub(super) words: Vec<u64>,
     /// Pages of the hash, at the end of the table.
     pub(super) hash_pages: u32,
+    /// A picture of its slots.
+    pub(super) hash: Vec<u64>,
     pub(super) entries: u32,
     pub(super) first_dynamic: u32,
 }
@@ -40,7 +46,15 @@ pub(super) struct List {
 impl Default for List {
     fn default() -> Self {
         let (pages, words) = (Vec::new(), Vec::new());
-        Self { table: Pfn::new(0), pages, words, hash_pages: 0, entries: 0, first_dynamic: 0 }
+        Self {
+            table: Pfn::new(0),
+            pages,
+            words,
+            hash_pages: 0,
+            hash: Vec::new(),
+            entries: 0,
+            first_dynamic: 0,
+        }
     }
 }
 
@@ -78,6 +92,7 @@ pub(super) fn check<P: Platform>(
         }
     }
     let free = count_free(space, list)?;
+    check_hash(space, list)?;
     let figures = [
         (Figure::WorkingSetSize, census.in_use, header.size()),
         (Figure::Entries, census.in_use + free, list.entries),
@@ -92,6 +107,38 @@ pub(super) fn check<P: Platform>(
         }
     }
     Ok(())
+}
+
+/// Checks that the hash has the entries that say they are in it, each where its page is looked for
+/// (spec 6.6): from the slot of its address on there is none free before it.
+fn check_hash<P: Platform>(space: &SpaceView<'_, P>, list: &List) -> Result<(), Defect> {
+    let size = list.hash.len() as u64;
+    let id = space.space();
+    let mut used = 0;
+    for (number, &word) in list.hash.iter().enumerate().filter(|(_, word)| **word != 0) {
+        let wrong = Err(Defect::HashSlot { space: id, slot: Some(number as u32) });
+        used += 1;
+        let (page, index) = (word >> INDEX_BITS, word & ((1 << INDEX_BITS) - 1));
+        let entry = index.checked_sub(1).and_then(|index| list.entry(index as u32));
+        let fits = entry.is_some_and(|entry| {
+            entry.is_valid()
+                && !entry.is_direct()
+                && entry.to_word() & HASHED != 0
+                && entry.page().get() == page
+        });
+        if !fits {
+            return wrong;
+        }
+        let mut slot = page * 4 % (size - 1);
+        while slot != number as u64 {
+            if list.hash[slot as usize] == 0 {
+                return wrong;
+            }
+            slot = (slot + 1) % size;
+        }
+    }
+    let hashed = list.words.iter().filter(|&&word| word & (HASHED | 1) == HASHED | 1).count();
+    if hashed == used { Ok(()) } else { Err(Defect::HashSlot { space: id, slot: None }) }
 }
 
 /// Follows the free list; returns its length.

@@ -78,7 +78,7 @@ impl<M: PagingMode> Mmu for Toy<M> {
 impl<M: PagingMode> PagingIo for Toy<M> {
     fn submit(&self, request: &PagingRequest<'_>) {
         let mut disk = self.disk.borrow_mut();
-        for (page, &pfn) in (request.first_page as usize..).zip(request.frames) {
+        for (page, &pfn) in ((request.offset / PAGE_SIZE) as usize..).zip(request.frames) {
             for (word, value) in self.frame(pfn).iter().zip(&mut disk[page]) {
                 match request.direction {
                     Direction::Read => word.store(*value, Ordering::Relaxed),
@@ -137,6 +137,8 @@ pub struct Machine<M: PagingMode> {
     pub untouched: Cell<bool>,
     /// Pages that operations between two steps may have charged.
     pub pending: Cell<u64>,
+    /// Calls that map views and may be between two steps.
+    pub pending_views: Cell<u32>,
     /// Spaces in which an operation may own address creation.
     pub owners: RefCell<Vec<AddressSpaceId>>,
 }
@@ -168,6 +170,7 @@ impl<M: PagingMode> Machine<M> {
             readable: Cell::new(true),
             untouched: Cell::new(false),
             pending: Cell::new(0),
+            pending_views: Cell::new(0),
             owners: RefCell::default(),
         };
         machine.check();
@@ -183,6 +186,7 @@ impl<M: PagingMode> Machine<M> {
         let owners = self.owners.borrow();
         let circumstances = Circumstances {
             pending_commit: PendingCommit::AtMost(Pages::new(self.pending.get())),
+            pending_views: self.pending_views.get(),
             address_creation: &owners,
             read_slot: if self.readable.get() { Some(&read) } else { None },
             untouched: if self.untouched.get() { Some(&|_| true) } else { None },

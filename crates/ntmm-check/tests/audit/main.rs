@@ -7,3 +7,4 @@ mod mutations;
 mod random;
 mod sample;
 mod scenarios;
+mod sections;

@@ -76,6 +76,8 @@ impl Observer {
                 FaultKind::DemandZero => faults.demand_zero += 1,
                 FaultKind::Transition => faults.transition += 1,
                 FaultKind::PageFile => faults.page_file += 1,
+                // No program of a trace has views.
+                FaultKind::CopyOnWrite => {}
             }
         }
     }
@@ -178,6 +180,7 @@ pub const fn fault_name(kind: FaultKind) -> &'static str {
         FaultKind::DemandZero => "demand-zero",
         FaultKind::Transition => "transition",
         FaultKind::PageFile => "page-file",
+        FaultKind::CopyOnWrite => "copy-on-write",
     }
 }
 

@@ -131,13 +131,19 @@ fn frame_map<M: Hardware>(manager: &Manager<Machine<M, Observer>>) -> FrameMap {
         PageLocation::Transition => FrameShade::Transition,
         PageLocation::Bad => FrameShade::Manager,
         PageLocation::Active => match view.usage {
-            FrameUse::Private | FrameUse::UserPhysical | FrameUse::LargePage => FrameShade::Program,
+            FrameUse::Private
+            | FrameUse::UserPhysical
+            | FrameUse::LargePage
+            | FrameUse::Section => FrameShade::Program,
             FrameUse::PageTable | FrameUse::Root | FrameUse::WorkingSetList | FrameUse::VadNode => {
                 FrameShade::Space
             }
-            FrameUse::None | FrameUse::Manager | FrameUse::PagingFileBitmap | FrameUse::Absent => {
-                FrameShade::Manager
-            }
+            FrameUse::None
+            | FrameUse::Manager
+            | FrameUse::PagingFileBitmap
+            | FrameUse::Prototypes
+            | FrameUse::SectionRecords
+            | FrameUse::Absent => FrameShade::Manager,
         },
     };
     views.map(shade).collect()

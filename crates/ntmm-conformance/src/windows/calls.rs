@@ -2,6 +2,7 @@
 
 mod physical_pages;
 mod query;
+mod sections;
 mod set_information;
 mod transfer;
 mod write_watch;
@@ -15,6 +16,7 @@ use ntmm::{NtStatus, ProcessorMode};
 use ntmm_machine::Hardware;
 
 use super::Windows;
+use super::handles::Object;
 use super::parameters::{extended, in_out, out};
 use crate::case::CallerMode;
 use crate::system::{Answer, Refusal};
@@ -63,12 +65,23 @@ impl<M: Hardware> Windows<M> {
         if handle == arguments.width.truncate(-1) {
             return Ok(Ok(Target::current(self.processes.current())));
         }
-        Ok(self.processes.target(handle))
+        Ok(self.handles.process(handle))
     }
 
     fn close(&mut self, arguments: &Arguments) -> Result<Answer, Refusal> {
-        let closed = self.processes.close(arguments.word("Handle")?);
+        let closed = self.close_handle(arguments.word("Handle")?);
         Ok(Answer::returned(closed.err().unwrap_or(NtStatus::SUCCESS)))
+    }
+
+    /// Closes a handle. A section goes with the last one, and so does its name.
+    pub(super) fn close_handle(&mut self, handle: u64) -> Result<(), NtStatus> {
+        if let Object::Section(target) = self.handles.close(handle)?
+            && !self.handles.name_section(target.section)
+        {
+            self.names.forget(target.section);
+            self.host.manager().close_section(target.section)?;
+        }
+        Ok(())
     }
 
     fn allocation(

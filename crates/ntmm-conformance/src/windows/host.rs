@@ -116,12 +116,14 @@ impl<M: Hardware> Host<M> {
             .map_err(|defect| Refusal::Stopped(defect.to_string()))
     }
 
-    /// Checks that everything was given back, all address spaces having been deleted.
+    /// Checks that everything was given back, all address spaces having been deleted, handles
+    /// closed and files purged from memory.
     ///
     /// # Errors
     /// What was not.
     pub fn audit_teardown(&self) -> Result<(), Refusal> {
-        while self.manager().step_engine(Engine::Retire) == EngineStep::Worked {}
+        let worked = |engine| self.manager().step_engine(engine) == EngineStep::Worked;
+        while worked(Engine::Retire) || worked(Engine::Dereference) {}
         audit_teardown(self.manager(), &self.baseline)
             .map_err(|defect| Refusal::Stopped(defect.to_string()))
     }

@@ -21,6 +21,16 @@ pub fn in_out(arguments: &Arguments, name: &str) -> Result<Captured, Refusal> {
     }
 }
 
+/// An in/out parameter of 64 bits; none for a null pointer.
+pub fn wide(arguments: &Arguments, name: &str) -> Result<Captured<Option<u64>>, Refusal> {
+    match arguments.get(name) {
+        None | Some(Value::Nothing | Value::Pointer(Pointer::Null)) => Ok(Ok(None)),
+        Some(Value::Integer(number)) => Ok(Ok(Some(*number as u64))),
+        Some(Value::Pointer(pointer)) => Ok(probe(*pointer).map(|()| Some(0))),
+        Some(other) => Err(unfit(name, other)),
+    }
+}
+
 /// A parameter that is only written. A case that says nothing of it passes a good pointer.
 pub fn out(arguments: &Arguments, name: &str) -> Result<Captured<()>, Refusal> {
     match arguments.get(name) {

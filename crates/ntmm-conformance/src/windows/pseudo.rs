@@ -1,11 +1,12 @@
 //! What a case does besides Nt calls: memory accesses, processes, and questions of the harness.
 
 use ntmm::NtStatus;
-use ntmm::nt::Privileges;
+use ntmm::nt::{Privileges, ProcessAccess, Target};
 use ntmm::virtual_memory::{Allocate, AllocationType, MemoryState, Placement, Query};
 use ntmm_machine::{Hardware, Privilege};
 use ntmm_pte::{Bytes, PAGE_SIZE, Protection, Va};
 
+use super::handles::Object;
 use super::process::parse_access;
 use super::processor::{Raised, Reference, Referenced};
 use super::{Windows, stack};
@@ -51,7 +52,7 @@ impl<M: Hardware> Windows<M> {
             "token.enable" => self.change_privilege(arguments, Privileges::insert),
             "vm.find_free" => self.find_free(arguments),
             "module.base" | "module.function" => {
-                Err(Refusal::Later("loaded images (@module) come with sections, later".to_owned()))
+                Err(Refusal::Later("loaded images (@module) come later".to_owned()))
             }
             _ => Err(Refusal::Unknown(format!("nobody makes the call {name}"))),
         }
@@ -146,7 +147,9 @@ impl<M: Hardware> Windows<M> {
     fn spawn(&mut self) -> Result<Answer, Refusal> {
         match self.host.create_space() {
             Ok(space) => {
-                let handle = self.processes.add(space);
+                self.processes.add(space);
+                let target = Target { space, access: ProcessAccess::all() };
+                let handle = self.handles.open(Object::Process(target));
                 Ok(Answer::returned(NtStatus::SUCCESS).with("Handle", handle))
             }
             Err(status) => Ok(Answer::returned(status)),
@@ -157,7 +160,8 @@ impl<M: Hardware> Windows<M> {
         let text = arguments.text("access")?;
         let rights = parse_access(text)
             .ok_or_else(|| Refusal::Unknown(format!("nobody knows the access {text}")))?;
-        let handle = self.processes.open_current(rights);
+        let target = Target { space: self.processes.current(), access: rights };
+        let handle = self.handles.open(Object::Process(target));
         Ok(Answer::returned(NtStatus::SUCCESS).with("Handle", handle))
     }
 

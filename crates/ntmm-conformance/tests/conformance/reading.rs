@@ -121,7 +121,10 @@ fn a_line_that_is_no_case_ends_the_reading() {
 fn the_vocabulary_tells_later_calls_from_unknown_ones() {
     assert_eq!(knowledge("NtProtectVirtualMemory"), Knowledge::Known);
     assert_eq!(knowledge("mem.read8"), Knowledge::Known);
-    for later in ["NtCreateSection", "MmMapViewOfSection", "file.create", "IoAllocateMdl"] {
+    for call in ["NtCreateSection", "MmMapViewOfSection", "section.map", "file.create"] {
+        assert_eq!(knowledge(call), Knowledge::Known, "{call}");
+    }
+    for later in ["pe.build", "NtReadFile", "file.frobnicate", "IoAllocateMdl"] {
         assert!(matches!(knowledge(later), Knowledge::Later(_)), "{later}");
     }
     for unknown in ["NtFrobnicate", "mem.peek", "ntallocatevirtualmemory", "", "thread.sleep"] {

@@ -110,13 +110,14 @@ fn an_early_read_fills_its_frame_after_it_is_complete() {
     let random = Random::new(1, Stream::Disk);
     let (timing, faults) = (DiskTiming::default(), DiskFaults::default());
     let mut queue = Transfers::new(timing, faults, Order::Submission, random, Chance::ALWAYS);
-    queue.attach(Box::new(MemoryDisk::new(Pages::new(4))));
+    queue.storage_mut().attach(Box::new(MemoryDisk::new(Pages::new(4))));
     let slot = ram.slot(Pfn::new(FIRST)).expect("memory");
     ram.write(slot, 0, &[7; FRAME_BYTES]);
     let transfer = Transfer {
         direction: Direction::Read,
         file: FileId(0),
-        first_page: 0,
+        offset: 0,
+        length: FRAME_BYTES,
         frames: TransferFrames::from_iter([slot]),
     };
     queue.submit(5_u64, transfer, Nanoseconds(0), &ram);

@@ -1,5 +1,6 @@
 //! Tests of the hardware, against tables built by hand.
 
+mod files;
 mod flushing;
 mod injected;
 mod tables;

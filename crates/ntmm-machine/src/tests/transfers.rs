@@ -11,14 +11,15 @@ use crate::config::{DiskFaults, DiskTiming};
 use crate::disk::{Disk, FileDisk, MemoryDisk};
 use crate::ram::{FRAME_BYTES, Ram};
 use crate::random::{Chance, Random, Stream};
-use crate::transfers::{Order, Transfer, Transfers};
+use crate::transfers::{Order, Transfer, TransferFrames, Transfers};
 
 const FAR: Nanoseconds = Nanoseconds(u64::MAX / 2);
 
 fn queue(seed: u64, order: Order, faults: DiskFaults) -> Transfers<u64> {
     let random = Random::new(seed, Stream::Disk);
     let mut queue = Transfers::new(DiskTiming::default(), faults, order, random, Chance::NEVER);
-    assert_eq!(queue.attach(Box::new(MemoryDisk::new(Pages::new(1000)))), FileId(0));
+    let disk = Box::new(MemoryDisk::new(Pages::new(1000)));
+    assert_eq!(queue.storage_mut().attach(disk), FileId(0));
     queue
 }
 
@@ -28,8 +29,11 @@ fn transfer(
     first_page: u64,
     frames: std::ops::Range<u32>,
 ) -> Transfer {
-    let frames = frames.map(|number| ram.slot(Pfn::new(FIRST + number)).expect("memory")).collect();
-    Transfer { direction, file: FileId(0), first_page, frames }
+    let frames: TransferFrames =
+        frames.map(|number| ram.slot(Pfn::new(FIRST + number)).expect("memory")).collect();
+    let length = frames.len() * FRAME_BYTES;
+    let offset = first_page * FRAME_BYTES as u64;
+    Transfer { direction, file: FileId(0), offset, length, frames }
 }
 
 fn fill(ram: &Ram, frames: std::ops::Range<u32>, byte: u8) {

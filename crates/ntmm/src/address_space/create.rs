@@ -110,14 +110,22 @@ impl<P: Platform> Manager<P> {
         &self,
         limits: WorkingSetLimits,
     ) -> Result<AddressSpaceId, NtStatus> {
+        let mut entry = self.enter();
+        self.build_address_space(entry.token(), limits)
+    }
+
+    /// Makes an address space for a caller that has entered the manager.
+    pub(crate) fn build_address_space(
+        &self,
+        token: &mut Token<'_, Unlocked>,
+        limits: WorkingSetLimits,
+    ) -> Result<AddressSpaceId, NtStatus> {
         let frames = initial_frames::<P::Paging>();
         let charge = self.charge_commitment(Pages::new(u64::from(frames)))?;
         let mut reservation =
             self.try_reserve_pages(frames).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
         let space = self.claim_space().ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
         let random = self.platform().random() as u32;
-        let mut entry = self.enter();
-        let token = entry.token();
         let mut builder = Builder {
             manager: self,
             reservation: &mut reservation,

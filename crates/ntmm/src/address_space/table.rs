@@ -34,6 +34,19 @@ impl AddressSpaceId {
         (self.generation as u64) << 32
     }
 
+    /// A word that [`from_word`](Self::from_word) turns back into the id; neither 0 nor 1.
+    pub(crate) const fn to_word(self) -> u64 {
+        LIVE | ((self.generation as u64) << 32) | self.index as u64
+    }
+
+    /// The id in a word of [`to_word`](Self::to_word); none in any other.
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
+        if word & LIVE == 0 {
+            return None;
+        }
+        Some(Self { index: word as u32, generation: generation_of(word) })
+    }
+
     /// A small number unique among the spaces that exist at one time.
     #[must_use]
     pub const fn index(self) -> u32 {

@@ -65,101 +65,144 @@ impl Fault {
     pub const fn mode(&self) -> ProcessorMode {
         self.mode
     }
+}
 
-    fn attempt<P: Platform>(
-        &mut self,
-        manager: &Manager<P>,
+/// What is accessed, how, and in which mode.
+pub(crate) type Access = (Va, AccessKind, ProcessorMode);
+
+impl<P: Platform> Manager<P> {
+    /// Makes the page of an access accessible, as far as one step goes.
+    pub(crate) fn resolve_access(
+        &self,
         token: &mut Token<'_, Unlocked>,
+        space: AddressSpaceId,
+        (va, access, _): Access,
+        holds: &mut Holds,
     ) -> Result<FaultKind, Blocked> {
-        self.holds.check(manager)?;
-        let mut set = manager.lock_live_space(token, self.space)?;
-        if !P::Paging::is_user(self.va) {
+        holds.check(self)?;
+        let mut set = self.lock_live_space(token, space)?;
+        if !P::Paging::is_user(va) {
             return Err(NtStatus::ACCESS_VIOLATION.into());
         }
-        let va = self.va;
         // Without a no-execute bit the hardware fetches whatever it may read.
-        let access = match self.access {
+        let access = match access {
             AccessKind::Execute if !P::Paging::HAS_NO_EXECUTE => AccessKind::Read,
             access => access,
         };
         let mut reservation = None;
-        let entry = match manager.walk(set.root(), va, Level::Table) {
+        // A table is made for a page of a view only when the page is there: while its prototype is
+        // held in memory.
+        let mut _held = None;
+        let entry = match self.walk(set.root(), va, Level::Table) {
             Walk::Found(entry) => entry,
             Walk::Large(entry) => {
-                let kind = self.check_large::<P>(manager.load_entry(entry))?;
+                let word = self.load_entry(entry);
+                if !P::Paging::is_valid(word) {
+                    return Err(NtStatus::ACCESS_VIOLATION.into());
+                }
+                // A large page that is mapped never faults but for its protection.
+                let kind = set.check_valid(word, access, holds)?;
                 set.count_fault(kind);
                 return Ok(kind);
             }
             // An address that is nobody's gets no tables.
-            Walk::Missing { .. } => set.descend(va, &mut self.holds, &mut reservation, |set| {
-                if set.protection_of(va).permits(access) {
-                    Ok(())
-                } else {
-                    Err(NtStatus::ACCESS_VIOLATION)
-                }
-            })?,
+            Walk::Missing { .. } => {
+                _held = set.hold_shared(va)?;
+                set.descend(va, holds, &mut reservation, |set| {
+                    if set.protection_of(va).permits(access) {
+                        Ok(())
+                    } else {
+                        Err(NtStatus::ACCESS_VIOLATION)
+                    }
+                })?
+            }
         };
-        let word = manager.load_entry(entry);
+        let word = self.load_entry(entry);
         if P::Paging::is_valid(word) {
-            let kind = self.check_valid::<P>(word)?;
+            let copies = access == AccessKind::Write && P::Paging::is_copy_on_write(word);
+            let kind = if copies {
+                set.copy_on_write((entry, word), va, holds)?
+            } else {
+                set.check_valid(word, access, holds)?
+            };
             set.count_fault(kind);
             return Ok(kind);
         }
-        let protection = if word == 0 {
-            set.protection_of(self.va)
-        } else {
-            P::Paging::software_protection(word)
-        };
+        let protection =
+            if word == 0 { set.protection_of(va) } else { P::Paging::software_protection(word) };
         // Neither a decommitted nor a no-access page permits anything.
         if !protection.permits(access) {
             return Err(NtStatus::ACCESS_VIOLATION.into());
         }
         if protection.is_guard() {
-            set.remove_guard(entry, word, protection)?;
-            manager.counters.guard_pages.add(1);
+            set.remove_guard(entry, word, (va, protection))?;
+            self.counters.guard_pages.add(1);
             return Err(NtStatus::GUARD_PAGE_VIOLATION.into());
         }
         let mut reservation = match reservation {
             Some(reservation) => reservation,
-            None => set.prepare(self.va, Level::Table.number())?,
+            None => set.prepare(va, Level::Table.number())?,
         };
-        let target = Target::page(entry, self.va);
-        let kind = set.resolve(target, word, protection, &mut reservation, &mut self.holds)?;
+        let target = set.page_target(entry, va);
+        let kind = if set.is_shared(word, va) {
+            set.resolve_shared(target, word, (protection, access), &mut reservation, holds)?
+        } else {
+            set.resolve(target, word, protection, &mut reservation, holds)?
+        };
         set.count_fault(kind);
         Ok(kind)
     }
+}
 
-    /// A large page that is mapped never faults but for its protection.
-    #[cold]
-    fn check_large<P: Platform>(&self, word: u64) -> Result<FaultKind, NtStatus> {
-        if P::Paging::is_valid(word) {
-            self.check_valid::<P>(word)
-        } else {
-            Err(NtStatus::ACCESS_VIOLATION)
-        }
-    }
-
+impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// A valid entry: another thread was faster, the translation was stale, or the access is
     /// not allowed.
-    fn check_valid<P: Platform>(&self, word: u64) -> Result<FaultKind, NtStatus> {
-        let allowed = match self.access {
+    fn check_valid(
+        &self,
+        word: u64,
+        access: AccessKind,
+        holds: &Holds,
+    ) -> Result<FaultKind, NtStatus> {
+        let allowed = match access {
             AccessKind::Read => true,
             AccessKind::Write => P::Paging::is_writable(word),
             AccessKind::Execute => P::Paging::is_executable(word),
         };
         if allowed {
-            Ok(self.holds.finished(FaultKind::Spurious))
+            Ok(holds.finished(FaultKind::Spurious))
         } else {
             Err(NtStatus::ACCESS_VIOLATION)
         }
     }
-}
 
-impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
+    /// The page at `va`, whose entry is `entry`.
+    fn page_target(&self, entry: EntryRef, va: Va) -> Target {
+        if self.manager().system_space() == Some(self.space()) {
+            Target::prototypes(entry, va)
+        } else {
+            Target::page(entry, va)
+        }
+    }
+
+    /// Whether the page of an entry that is not valid has a prototype.
+    fn is_shared(&self, word: u64, va: Va) -> bool {
+        if word == 0 {
+            self.find_vad(va.vpn()).is_some_and(|vad| vad.attributes.view.is_some())
+        } else {
+            P::Paging::is_prototype(word)
+        }
+    }
+
     /// What a zero entry at `va` means (MiCheckVirtualAddress). Large pages are there from the
     /// beginning: where one is missing, its allocation is under way.
     pub(crate) fn protection_of(&self, va: Va) -> Protection {
-        match self.find_vad(va.vpn()).map(|vad| vad.attributes) {
+        let page = va.vpn();
+        let vad = self.find_vad(page);
+        if let Some(vad) = vad.filter(|vad| vad.attributes.view.is_some()) {
+            // Whether a page of a view is committed, its prototype knows.
+            return self.protection_in_view(&vad, page);
+        }
+        match vad.map(|vad| vad.attributes) {
             Some(VadAttributes { kind: VadKind::LargePages, .. }) => Protection::NO_ACCESS,
             Some(VadAttributes { commitment: Commitment::Committed, protection, .. }) => protection,
             _ => Protection::NO_ACCESS,
@@ -189,12 +232,17 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         &mut self,
         entry: EntryRef,
         word: u64,
-        protection: Protection,
+        (va, protection): (Va, Protection),
     ) -> Result<(), Blocked> {
         let manager = self.manager();
         let open = protection.without_guard();
         if word == 0 {
-            manager.store_software(entry, word, P::Paging::demand_zero(open));
+            let opened = if self.is_shared(word, va) {
+                P::Paging::prototype_lookup(open)
+            } else {
+                P::Paging::demand_zero(open)
+            };
+            manager.store_software(entry, word, opened);
             return Ok(());
         }
         if self.change_software_protection(entry, open) { Ok(()) } else { Err(Blocked::Restart) }
@@ -228,7 +276,8 @@ impl<P: Platform> Operation<P> for Fault {
         let outcome = loop {
             let blocked = {
                 let mut entry = manager.enter();
-                match self.attempt(manager, entry.token()) {
+                let access = (self.va, self.access, self.mode);
+                match manager.resolve_access(entry.token(), self.space, access, &mut self.holds) {
                     Ok(kind) => break Ok(kind),
                     Err(blocked) => blocked,
                 }

@@ -5,9 +5,9 @@ use ntmm_pte::{Dirtiness, Pages, Protection, PteWord};
 
 use super::{Blocked, Target, TargetKind};
 use crate::events::FaultKind;
+use crate::frames::PageReservation;
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
-use crate::frames::{FrameUse, PageReservation};
 use crate::platform::Platform;
 use crate::working_set::WorkingSetGuard;
 
@@ -22,10 +22,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
     ) -> Result<FaultKind, Blocked> {
         let manager = self.manager();
         let protection = target.protection(protection);
-        let usage = match target.kind {
-            TargetKind::Page => FrameUse::Private,
-            TargetKind::Table => FrameUse::PageTable,
-        };
+        let usage = target.kind.usage();
         let reserved = self.reserve_entry();
         let color = self.next_color();
         let watches_writes = self.watches_writes();
@@ -44,7 +41,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         manager.entry(target.entry.table).add_share(1);
         reserved.fill(target.va);
-        if target.kind == TargetKind::Page {
+        if target.kind != TargetKind::Table {
             self.count_private(Pages::new(1), Pages::new(0));
         }
         Ok(FaultKind::DemandZero)

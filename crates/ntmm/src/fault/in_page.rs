@@ -15,7 +15,7 @@ use crate::events::{Event, FaultKind};
 use crate::frames::entry::FrameFlags;
 use crate::manager::Manager;
 use crate::operation::{Pause, Wait, WaitKey};
-use crate::platform::Platform;
+use crate::platform::{Engine, Platform};
 use crate::status::NtStatus;
 use crate::transfer::{LastHolder, Progress, TransferId};
 
@@ -78,6 +78,12 @@ impl Holds {
     ) -> Option<Pause> {
         let read = match blocked {
             Blocked::Restart => return None,
+            Blocked::Prototypes(at) => {
+                return match manager.fault_in_prototypes(at, self) {
+                    Ok(()) => None,
+                    Err(blocked) => self.absorb(manager, blocked),
+                };
+            }
             Blocked::Pause(pause) => {
                 // What was read may be the very memory that is waited for.
                 if let Pause::Wait(Wait {
@@ -136,6 +142,8 @@ impl<P: Platform> Manager<P> {
             frame.remove(FrameFlags::READ_IN_PROGRESS);
             if result.is_err() {
                 frame.insert(FrameFlags::IN_PAGE_ERROR);
+            } else {
+                self.clear_header_fields(&frame);
             }
             frame.entry().set_u1(status.code());
         }
@@ -151,6 +159,9 @@ impl<P: Platform> Manager<P> {
             self.release_read(token, id);
         }
         self.platform().wake(id.wait().key);
+        if self.dereference_is_due() {
+            self.platform().request(Engine::Dereference);
+        }
     }
 
     /// Drops the references of a completed read that nobody holds any more.

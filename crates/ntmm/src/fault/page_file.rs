@@ -5,13 +5,14 @@
 //! faults on them collide with this read; the caller submits it when all locks are dropped.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::{PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
+use ntmm_pte::{PAGE_SIZE, PageFileOffset, PagingFileNumber, PagingMode, PteWord, Slot};
 
 use super::{Blocked, Target, TargetKind};
 use crate::frames::entry::FrameFlags;
 use crate::frames::take::Want;
 use crate::frames::{FrameUse, PageLocation, PageReservation};
 use crate::platform::{Direction, FileId, PagingRequest, Platform};
+use crate::section::prototype::{HeldPrototype, Prototype};
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::transfer::{CLUSTER, Cluster, TransferId};
@@ -22,7 +23,8 @@ use crate::working_set::WorkingSetGuard;
 pub(crate) struct PageRead {
     pub(crate) id: TransferId,
     file: FileId,
-    first_page: u64,
+    offset: u64,
+    length: u64,
     frames: Cluster,
 }
 
@@ -33,14 +35,28 @@ impl PageRead {
             token: self.id.token(Direction::Read),
             direction: Direction::Read,
             file: self.file,
-            first_page: self.first_page,
+            offset: self.offset,
+            length: self.length,
             frames: &self.frames,
         });
     }
 }
 
 /// One page of a cluster: its entry and what is in it.
-type Page = (EntryRef, u64);
+pub(super) type Page = (EntryRef, u64);
+
+/// Where pages of a section are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilePlace {
+    pub(super) file: FileId,
+    /// Bytes from the start of the file to the first page.
+    pub(super) offset: u64,
+    /// Bytes from there on; what lies behind them reads as zeroes.
+    pub(super) bytes: u64,
+    /// What the prototypes hold when the frames are taken away; nothing when that is what they
+    /// hold now.
+    pub(super) original: Option<u64>,
+}
 
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Prepares the read of `target`, whose entry holds the page-file word `word`, and says why
@@ -75,10 +91,7 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             pages = core::iter::once((target.entry, word)).collect();
             before = 0;
         }
-        let usage = match target.kind {
-            TargetKind::Page => FrameUse::Private,
-            TargetKind::Table => FrameUse::PageTable,
-        };
+        let usage = target.kind.usage();
         let mut frames = Cluster::new();
         for &(entry, held) in &pages {
             let color = self.next_color();
@@ -101,8 +114,110 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
             manager.entry(entry.table).add_share(1);
         }
         manager.set_transfer_frames(&manager.reads, id, &frames);
-        let first_page = u64::from(offset.get()) - before;
-        Blocked::Issue(PageRead { id, file: host_file, first_page, frames })
+        let offset = (u64::from(offset.get()) - before) * PAGE_SIZE;
+        let length = frames.len() as u64 * PAGE_SIZE;
+        Blocked::Issue(PageRead { id, file: host_file, offset, length, frames })
+    }
+
+    /// Prepares the read of the page of a section whose prototype holds the page-file word `word`,
+    /// and of those that follow it in the section and in the file, and says why the fault has to
+    /// wait.
+    pub(super) fn read_prototype(
+        &mut self,
+        held: &HeldPrototype<'m, P>,
+        word: u64,
+        prototype: Prototype,
+        reservation: &mut PageReservation<'m, P>,
+    ) -> Blocked {
+        let manager = self.manager();
+        let Some((file, offset)) = P::Paging::page_file_location(word) else {
+            return Blocked::Restart;
+        };
+        let Some(host_file) = manager.paging_files.file_id(file) else {
+            return NtStatus::IN_PAGE_ERROR.into();
+        };
+        let limit = manager.config.read_cluster.clamp(1, CLUSTER as u32) as usize;
+        let left = manager.subsection(prototype.subsection).pages() - prototype.index;
+        let mut pages = ArrayVec::<Page, CLUSTER>::new();
+        for (distance, slot) in (u32::from(held.entry().slot.get())..).enumerate().take(limit) {
+            let entry = EntryRef { slot: Slot::from_low_bits(u64::from(slot)), ..held.entry() };
+            if distance as u64 >= left || slot >= P::Paging::ENTRIES as u32 {
+                break;
+            }
+            let word = if distance == 0 { word } else { manager.load_entry(entry) };
+            let expected = PageFileOffset::new(offset.get() + distance as u32);
+            if P::Paging::is_valid(word)
+                || P::Paging::page_file_location(word) != expected.map(|at| (file, at))
+            {
+                break;
+            }
+            pages.push((entry, word));
+        }
+        let place = FilePlace {
+            file: host_file,
+            offset: u64::from(offset.get()) * PAGE_SIZE,
+            bytes: u64::MAX,
+            original: None,
+        };
+        self.read_section_pages(&pages, place, reservation)
+    }
+
+    /// Takes frames for pages of a section, which lie side by side in a file, writes transition
+    /// words into their prototypes, as long as these hold what they held, and has them read.
+    pub(super) fn read_section_pages(
+        &mut self,
+        pages: &[Page],
+        place: FilePlace,
+        reservation: &mut PageReservation<'m, P>,
+    ) -> Blocked {
+        let FilePlace { file, offset, bytes, original } = place;
+        let manager = self.manager();
+        let id = match manager.allocate_transfer(self.token(), &manager.reads) {
+            Some(id) => id,
+            None => {
+                let wait = manager.record_wait();
+                match manager.allocate_transfer(self.token(), &manager.reads) {
+                    Some(id) => id,
+                    None => return wait.into(),
+                }
+            }
+        };
+        let mut extra = self.reserve_neighbours(pages.len() as u32 - 1);
+        let count = if extra.is_some() { pages.len() } else { 1 };
+        let mut frames = Cluster::new();
+        for (number, &(entry, held)) in pages.iter().take(count).enumerate() {
+            let color = self.next_color();
+            let from = match &mut extra {
+                Some(extra) if number > 0 => extra,
+                _ => &mut *reservation,
+            };
+            let usage = FrameUse::Section;
+            let mut frame = manager.take_frame(self.token(), from, color, Want::Any, usage);
+            frame.entry().set_original(original.unwrap_or(held));
+            frame.entry().set_container(entry.table, entry.slot);
+            frame.insert(FrameFlags::READ_IN_PROGRESS | FrameFlags::PROTOTYPE);
+            frame.set_location(PageLocation::Transition);
+            frame.add_reference();
+            frame.entry().set_u1(id.index());
+            let protection = P::Paging::software_protection(frame.entry().original());
+            let transition = P::Paging::transition(frame.pfn(), protection);
+            if manager.exchange_entry(entry, held, transition).is_err() {
+                frame.remove(FrameFlags::READ_IN_PROGRESS);
+                frame.entry().set_original(0);
+                manager.return_unused(&mut frame);
+                break;
+            }
+            manager.entry(entry.table).add_share(1);
+            manager.count_file_page(original);
+            frames.push(frame.pfn());
+        }
+        if frames.is_empty() {
+            manager.free_transfer(self.token(), &manager.reads, id);
+            return Blocked::Restart;
+        }
+        manager.set_transfer_frames(&manager.reads, id, &frames);
+        let length = (frames.len() as u64 * PAGE_SIZE).min(bytes);
+        Blocked::Issue(PageRead { id, file, offset, length, frames })
     }
 
     /// Reserves frames for the neighbours of a page, if memory is not short.

@@ -34,7 +34,12 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                 Some(Blocked::Collided(manager.hold_read(frame.token(), transfer)))
             } else if frame.has(FrameFlags::IN_PAGE_ERROR) {
                 Some(NtStatus::IN_PAGE_ERROR.into())
+            } else if frame.has(FrameFlags::STALE)
+                && let Some(wait) = manager.flush_that_holds(pfn)
+            {
+                Some(wait.into())
             } else {
+                frame.remove(FrameFlags::STALE);
                 match frame.location() {
                     PageLocation::Standby => manager.unlink_standby(&mut frame, reservation),
                     PageLocation::Modified | PageLocation::ModifiedNoWrite => {

@@ -38,10 +38,10 @@ impl<P: Platform> Manager<P> {
     /// is stale then and its slot is released, unless a write of the page is in progress, whose
     /// completion will find the frame modified (spec 2.14).
     ///
-    /// The manager writes page tables through other mappings than their own, so a table that is
-    /// taken out always counts as dirty.
+    /// The manager writes page tables and prototypes through other mappings than their own, so a
+    /// page of them that is taken out always counts as dirty.
     pub(crate) fn capture_dirty(&self, frame: &mut FrameGuard<'_, '_, P>, old: u64) -> Wanted {
-        let is_table = frame.state().usage() == FrameUse::PageTable;
+        let is_table = matches!(frame.state().usage(), FrameUse::PageTable | FrameUse::Prototypes);
         if !is_table && !P::Paging::is_dirty(old) {
             return Wanted::Unchanged;
         }
@@ -71,7 +71,7 @@ impl<P: Platform> Manager<P> {
     }
 
     /// Releases the slot of a copy that is of no use, unless it is still being written.
-    fn release_copy(&self, frame: &mut FrameGuard<'_, '_, P>) {
+    pub(crate) fn release_copy(&self, frame: &mut FrameGuard<'_, '_, P>) {
         if !frame.has(FrameFlags::WRITE_IN_PROGRESS) {
             self.release_original_slot(frame);
         }

@@ -13,7 +13,7 @@
 //! | 0 | 0 | lock | A | the PFN lock, split |
 //! | 0 | 1-3 | location | F | u3.PageLocation |
 //! | 0 | 4-7 | use | F | (implied by PteAddress) |
-//! | 0 | 8-16 | flags | F | u3 flags, u4.InPageError |
+//! | 0 | 8-17 | flags | F | u3 flags, u4.InPageError |
 //! | 0 | 18-19 | cache attribute | F | u3.CacheAttribute |
 //! | 0 | 24-39 | reference count | F | u3.ReferenceCount |
 //! | 1 | 0-63 | original entry; on free and zeroed lists the colour links | F; L | OriginalPte |
@@ -153,6 +153,12 @@ pub enum FrameUse {
     UserPhysical = 9,
     /// A part of a large page of a process.
     LargePage = 10,
+    /// A page of a section, named by its prototype entry.
+    Section = 11,
+    /// A page of prototype entries, in the system space.
+    Prototypes = 12,
+    /// A frame of the tables of sections' records.
+    SectionRecords = 13,
 }
 
 impl FrameUse {
@@ -168,6 +174,9 @@ impl FrameUse {
             7 => Self::PagingFileBitmap,
             9 => Self::UserPhysical,
             10 => Self::LargePage,
+            11 => Self::Section,
+            12 => Self::Prototypes,
+            13 => Self::SectionRecords,
             _ => Self::Absent,
         }
     }
@@ -197,6 +206,9 @@ bitflags::bitflags! {
         /// The contents were given up: the page is not written, and when the frame is taken it
         /// is one that was never touched. Never together with MODIFIED.
         const RESET = 256;
+        /// The page is a copy that was just made on a write, and a processor may still reach what
+        /// it is a copy of; see the flush batch that holds the frame.
+        const STALE = 512;
     }
 }
 
@@ -209,7 +221,7 @@ pub struct FrameState(u64);
 
 impl FrameState {
     const FLAGS_SHIFT: u32 = 8;
-    const FLAGS_MASK: u16 = 0x1FF;
+    const FLAGS_MASK: u16 = 0x3FF;
     const REFERENCE_SHIFT: u32 = 24;
 
     /// Interprets word 0.

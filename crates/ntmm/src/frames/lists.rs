@@ -274,6 +274,8 @@ impl<P: Platform> Manager<P> {
         if frame.entry().share() != 0 {
             self.corrupt_frame(REFERENCE_DROP, frame.pfn());
         }
+        // Who held the frame knew that every processor has forgotten what it is a copy of.
+        frame.remove(FrameFlags::STALE);
         if frame.has(FrameFlags::DELETED) {
             self.release_original_slot(frame);
             self.free_frame(frame);
@@ -325,10 +327,10 @@ impl<P: Platform> Manager<P> {
             let mut frame = self.lock_frame(token, pfn);
             if frame.location() == PageLocation::ModifiedNoWrite {
                 self.unlink_modified(&mut frame);
-                let to = if frame.has(FrameFlags::PROTOTYPE) {
-                    PageLocation::ModifiedNoWrite
-                } else {
+                let to = if self.may_write(&frame) {
                     PageLocation::Modified
+                } else {
+                    PageLocation::ModifiedNoWrite
                 };
                 self.insert_on_list(&mut frame, to, Position::Tail);
             }

@@ -281,6 +281,7 @@ impl<P: Platform> Manager<P> {
         if !names_frame || self.exchange_entry(entry, word, frame.entry().original()).is_err() {
             self.corrupt_frame(WRONG_STATE, frame.pfn());
         }
+        self.discount_file_page(frame);
         self.entry(table).drop_share();
     }
 

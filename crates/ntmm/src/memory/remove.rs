@@ -100,7 +100,10 @@ impl core::error::Error for RemoveMemoryError {}
 /// Whether a frame leaves only when its owner lets go of it.
 const fn is_pinned(state: FrameState) -> bool {
     matches!(state.location(), PageLocation::Active)
-        && !matches!(state.usage(), FrameUse::Private | FrameUse::PageTable)
+        && !matches!(
+            state.usage(),
+            FrameUse::Private | FrameUse::PageTable | FrameUse::Section | FrameUse::Prototypes
+        )
 }
 
 /// Takes a range of frames away from the manager: when it is done they are the host's, with

@@ -44,3 +44,25 @@ pub const MAP_SYSTEM: u32 = 2;
 
 /// WRITE_WATCH_FLAG_RESET.
 pub const WRITE_WATCH_FLAG_RESET: u32 = 1;
+/// MEM_UNMAP_WITH_TRANSIENT_BOOST, of unmap calls.
+pub const MEM_UNMAP_WITH_TRANSIENT_BOOST: u32 = 0x1;
+/// AT_ROUND_TO_PAGE, of map calls of 32-bit systems.
+pub const AT_ROUND_TO_PAGE: u32 = 0x4000_0000;
+/// SEC_BASED.
+pub const SEC_BASED: u32 = 0x20_0000;
+/// SEC_NO_CHANGE.
+pub const SEC_NO_CHANGE: u32 = 0x40_0000;
+/// SEC_FILE.
+pub const SEC_FILE: u32 = 0x80_0000;
+/// SEC_IMAGE.
+pub const SEC_IMAGE: u32 = 0x100_0000;
+/// SEC_RESERVE.
+pub const SEC_RESERVE: u32 = 0x400_0000;
+/// SEC_COMMIT.
+pub const SEC_COMMIT: u32 = 0x800_0000;
+/// SEC_NOCACHE.
+pub const SEC_NOCACHE: u32 = 0x1000_0000;
+/// SEC_WRITECOMBINE.
+pub const SEC_WRITECOMBINE: u32 = 0x4000_0000;
+/// SEC_LARGE_PAGES.
+pub const SEC_LARGE_PAGES: u32 = 0x8000_0000;

@@ -2,15 +2,15 @@
 //!
 //! Only views of data files have anything to flush.
 
-use ntmm_pte::{PagingMode, Va};
+use ntmm_pte::{Bytes, PagingMode, Va};
 
 use super::target::open;
 use super::{Caller, Captured, Outcome, Process, ProcessAccess, Stage};
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
+use crate::section::FlushView;
 use crate::status::NtStatus;
-use crate::virtual_memory::{AllocationInformation, QueryAllocation};
 
 /// The parameters of the call as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct FlushParameters {
 pub struct FlushVirtualMemory {
     caller: Caller,
     parameters: FlushParameters,
-    stage: Stage<QueryAllocation>,
+    stage: Stage<FlushView>,
 }
 
 impl FlushVirtualMemory {
@@ -41,11 +41,11 @@ impl FlushVirtualMemory {
     }
 }
 
-/// Rows 1 to 3 of 10.
+/// Rows 1 to 3 of 10; the rest is the typed call's.
 fn check<M: PagingMode>(
     caller: &Caller,
     parameters: &FlushParameters,
-) -> Result<QueryAllocation, NtStatus> {
+) -> Result<FlushView, NtStatus> {
     let (base, size) = (parameters.base?, parameters.size?);
     parameters.io_status?;
     let highest = M::HIGHEST_USER_ADDRESS.get();
@@ -53,20 +53,7 @@ fn check<M: PagingMode>(
         return Err(NtStatus::INVALID_PARAMETER_2);
     }
     let space = open(caller, parameters.process, &[ProcessAccess::VM_OPERATION])?;
-    Ok(QueryAllocation::new(space, Va::new(base)))
-}
-
-/// Rows 4 and 5 of 10.
-fn status_for(parameters: &FlushParameters, found: Option<AllocationInformation>) -> NtStatus {
-    let (Some(view), Ok(base), Ok(size)) = (found, parameters.base, parameters.size) else {
-        return NtStatus::NOT_MAPPED_VIEW;
-    };
-    let end = view.region.base.get() + view.region.size.get();
-    if view.kind.private_memory() == 1 || base + size > end {
-        NtStatus::NOT_MAPPED_VIEW
-    } else {
-        NtStatus::NOT_MAPPED_DATA
-    }
+    Ok(FlushView::new(space, Va::new(base), Bytes::new(size)))
 }
 
 impl<P: Platform> Operation<P> for FlushVirtualMemory {
@@ -75,12 +62,7 @@ impl<P: Platform> Operation<P> for FlushVirtualMemory {
     fn step(&mut self, manager: &Manager<P>) -> Step<Outcome> {
         let Self { caller, parameters, stage } = self;
         let step = stage.step(manager, || check::<P::Paging>(caller, parameters));
-        step.map(|result| {
-            Outcome::failure(match result {
-                Ok(found) => status_for(parameters, found),
-                Err(status) => status,
-            })
-        })
+        step.map(|result| result.map(Into::into).into())
     }
 
     fn abandon(self, manager: &Manager<P>) {

@@ -10,7 +10,9 @@ use super::constants::{
     MEM_TOP_DOWN, MEM_WRITE_WATCH,
 };
 use super::target::ProcessAccess;
+use crate::section::SectionAttributes;
 use crate::status::NtStatus;
+use crate::virtual_memory::CommitInView;
 
 /// A family of versions that behave alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,6 +94,27 @@ pub struct Behaviour {
     pub broken_copy: BrokenCopy,
     /// What it does to a stack when its thread makes a page in use a guard page (3.5).
     pub guarded_stack: GuardedStack,
+    /// Attributes that a section of an image may have (11.1 row 2).
+    pub image_attributes: SectionAttributes,
+    /// When MmCreateSection makes the few checks it makes (21.1).
+    pub sparse_checks: SparseChecks,
+    /// What protection pages of a view may get when they are committed through it (3.3).
+    pub commit_in_view: CommitInView,
+    /// The answer to large pages in a view of a section that has none; none where they are
+    /// ignored (14.1).
+    pub view_in_large_pages: Option<NtStatus>,
+    /// What two addresses in one view of a data file are (14.9).
+    pub one_view: NtStatus,
+}
+
+/// When MmCreateSection makes its checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SparseChecks {
+    /// Before it dereferences pointers; large pages must be committed, and a file object makes a
+    /// section of its data, whatever is asked for.
+    BeforePointers,
+    /// Behind that; a file object makes no image.
+    BehindPointers,
 }
 
 /// What a base in the lowest 64 KiB means.
@@ -199,6 +222,11 @@ const LEGACY: Behaviour = Behaviour {
     bad_buffer: NtStatus::ACCESS_VIOLATION,
     broken_copy: BrokenCopy { status: NtStatus::ACCESS_VIOLATION, count: BrokenCount::Zero },
     guarded_stack: GuardedStack::Unchanged,
+    image_attributes: SectionAttributes::BASED,
+    sparse_checks: SparseChecks::BeforePointers,
+    commit_in_view: CommitInView::Free,
+    view_in_large_pages: None,
+    one_view: NtStatus::NOT_SAME_DEVICE,
 };
 
 const MODERN: Behaviour = Behaviour {
@@ -217,4 +245,9 @@ const MODERN: Behaviour = Behaviour {
     bad_buffer: NtStatus::PARTIAL_COPY,
     broken_copy: BrokenCopy { status: NtStatus::PARTIAL_COPY, count: BrokenCount::Copied },
     guarded_stack: GuardedStack::EndsAbove,
+    image_attributes: SectionAttributes::BASED.union(SectionAttributes::NO_CACHE),
+    sparse_checks: SparseChecks::BehindPointers,
+    commit_in_view: CommitInView::Bounded,
+    view_in_large_pages: Some(NtStatus::INVALID_PARAMETER),
+    one_view: NtStatus::SUCCESS,
 };

@@ -19,7 +19,7 @@ use crate::status::NtStatus;
 use crate::tables::PageSize;
 use crate::virtual_memory::{
     AllocationInformation, ListWorkingSet, PageQuestions, PageSink, Query, QueryAllocation,
-    QueryPages, Residency, ResidentPage,
+    QueryPages, Residency, ResidentPage, Sharing,
 };
 use layout::Class;
 
@@ -158,9 +158,19 @@ impl PageSink for WorkingSetWords<'_> {
         let room = usize::try_from(self.count).ok().and_then(|number| self.words.get_mut(number));
         if let Some(word) = room {
             *word = Va::new(page.page.get() << ntmm_pte::PAGE_SHIFT).get()
-                | u64::from(page.protection.bits());
+                | u64::from(page.protection.bits())
+                | shares(page.sharing) << 5
+                | u64::from(page.sharing != Sharing::Private) << 8;
         }
         self.count += 1;
+    }
+}
+
+/// How often a shared page is mapped, as far as three bits can say.
+fn shares(sharing: Sharing) -> u64 {
+    match sharing {
+        Sharing::Private => 0,
+        Sharing::Shared(count) => u64::from(count.min(7)),
     }
 }
 
@@ -180,12 +190,15 @@ impl PageQuestions for AttributeWords<'_> {
     fn answer(&mut self, number: usize, page: Option<ResidentPage>) {
         const VALID: u64 = 1;
         const PROTECTION_SHIFT: u32 = 4;
+        const SHARED: u64 = 1 << 15;
         const LOCKED: u64 = 1 << 22;
         const LARGE_PAGE: u64 = 1 << 23;
         let attributes = page.map_or(0, |page| {
             let locked = if page.residency == Residency::Locked { LOCKED } else { 0 };
             let large = if page.size == PageSize::Large { LARGE_PAGE } else { 0 };
-            VALID | u64::from(page.protection.to_page_flags()) << PROTECTION_SHIFT | locked | large
+            let shared = if page.sharing == Sharing::Private { 0 } else { SHARED };
+            let protection = u64::from(page.protection.to_page_flags()) << PROTECTION_SHIFT;
+            VALID | shares(page.sharing) << 1 | protection | shared | locked | large
         });
         if let Some(word) = self.words.get_mut(2 * number + 1) {
             *word = attributes;

@@ -9,7 +9,7 @@
 //! written, the copy is given up at completion, be the write good or bad.
 
 use arrayvec::ArrayVec;
-use ntmm_pte::{PageFileOffset, PagingMode, Pfn, PteWord, Slot};
+use ntmm_pte::{PAGE_SIZE, PageFileOffset, PagingMode, Pfn, PteWord, Slot};
 use ntmm_sync::atomic::{AtomicBool, Ordering};
 use ntmm_sync::level::{self, Level, Outside, Token, Unlocked};
 
@@ -35,7 +35,21 @@ pub(crate) struct Writer {
     failed: AtomicBool,
     /// Everything is to be written, until the list is empty.
     flushing: AtomicBool,
+    /// The next step begins with pages of files.
+    files_first: AtomicBool,
 }
+
+/// Where a modified page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To a paging file.
+    PagingFile,
+    /// To the file it is a page of.
+    File,
+}
+
+/// Frames of the modified list that are looked at for one of the right kind.
+const SEARCH: usize = 256;
 
 impl Writer {
     pub(crate) fn wants_space(&self) -> bool {
@@ -55,11 +69,36 @@ impl<P: Platform> Manager<P> {
 
     /// The modified-page writer.
     pub(crate) fn step_modified_writer(&self) -> EngineStep {
-        if self.writer.failed.swap(false, Ordering::AcqRel) || !self.writing_is_due() {
+        if self.writer.failed.swap(false, Ordering::AcqRel) {
+            return EngineStep::Idle;
+        }
+        self.release_modified_no_write(self.enter().token());
+        if !self.writing_is_due() {
+            return EngineStep::Idle;
+        }
+        let order = if self.writer.files_first.fetch_xor(true, Ordering::AcqRel) {
+            [Destination::File, Destination::PagingFile]
+        } else {
+            [Destination::PagingFile, Destination::File]
+        };
+        for destination in order {
+            let step = match destination {
+                Destination::PagingFile => self.write_to_paging_file(),
+                Destination::File => self.write_to_file(),
+            };
+            if step == EngineStep::Worked {
+                return step;
+            }
+        }
+        EngineStep::Idle
+    }
+
+    /// Starts a write of pages to a paging file.
+    fn write_to_paging_file(&self) -> EngineStep {
+        if self.first_modified(Destination::PagingFile).is_none() {
             return EngineStep::Idle;
         }
         let mut entry = self.enter();
-        self.release_modified_no_write(entry.token());
         let Some(id) = self.allocate_transfer(entry.token(), &self.writes) else {
             // The next completion asks for the writer.
             return EngineStep::Idle;
@@ -92,7 +131,8 @@ impl<P: Platform> Manager<P> {
             token: id.token(Direction::Write),
             direction: Direction::Write,
             file: host,
-            first_page: u64::from(run.start),
+            offset: u64::from(run.start) * PAGE_SIZE,
+            length: u64::from(used) * PAGE_SIZE,
             frames: &frames,
         });
         EngineStep::Worked
@@ -116,9 +156,9 @@ impl<P: Platform> Manager<P> {
     fn gather(&self, token: &mut Token<'_, Unlocked>, limit: usize) -> Cluster {
         let mut frames = Cluster::new();
         while frames.len() < limit.min(CLUSTER) {
-            let Some(pfn) = self.first_modified() else { break };
+            let Some(pfn) = self.first_modified(Destination::PagingFile) else { break };
             let (table, slot) = self.entry(pfn).container();
-            if !self.take_for_writing(token, pfn, None) {
+            if !self.take_for_writing(token, pfn, None, Destination::PagingFile) {
                 self.platform().relax();
                 continue;
             }
@@ -131,9 +171,16 @@ impl<P: Platform> Manager<P> {
         frames
     }
 
-    fn first_modified(&self) -> Option<Pfn> {
+    /// The oldest modified page that is written there, as far as one looks: a hint.
+    pub(super) fn first_modified(&self, destination: Destination) -> Option<Pfn> {
         self.platform().interleave();
-        self.first_of(PageLocation::Modified)
+        let mut frames = self.list_frames(PageLocation::Modified).take(SEARCH);
+        frames.find(|&pfn| self.destination(self.entry(pfn).original()) == destination)
+    }
+
+    /// Where a page is written whose frame has this original entry.
+    fn destination(&self, original: u64) -> Destination {
+        if P::Paging::is_prototype(original) { Destination::File } else { Destination::PagingFile }
     }
 
     /// Adds the modified pages next to `entry` in its table, in the order of their addresses.
@@ -177,21 +224,24 @@ impl<P: Platform> Manager<P> {
             return None;
         }
         let pfn = P::Paging::transition_pfn(word);
-        (self.frame_exists(pfn) && self.take_for_writing(token, pfn, Some(at))).then_some(pfn)
+        let to = Destination::PagingFile;
+        (self.frame_exists(pfn) && self.take_for_writing(token, pfn, Some(at), to)).then_some(pfn)
     }
 
-    /// Takes a frame off the modified list for writing, if it is there and belongs to `at`
-    /// (row 11).
-    fn take_for_writing(
+    /// Takes a frame off the modified list for writing, if it is there, belongs to `at` and is
+    /// written to `destination` (row 11).
+    pub(super) fn take_for_writing(
         &self,
         token: &mut Token<'_, Unlocked>,
         pfn: Pfn,
         at: Option<EntryRef>,
+        destination: Destination,
     ) -> bool {
         let mut frame = self.lock_frame(token, pfn);
         let (table, slot) = frame.entry().container();
         if frame.location() != PageLocation::Modified
             || at.is_some_and(|at| at != EntryRef { table, slot })
+            || self.destination(frame.entry().original()) != destination
         {
             return false;
         }
@@ -214,6 +264,7 @@ impl<P: Platform> Manager<P> {
         L: Level + Outside<level::Frame> + Outside<level::List>,
     {
         let frames = self.transfer_frames(&self.writes, id);
+        let area = self.area_of_write(&frames);
         for &pfn in &frames {
             let mut frame = self.lock_frame(token, pfn);
             frame.remove(FrameFlags::WRITE_IN_PROGRESS);
@@ -240,6 +291,9 @@ impl<P: Platform> Manager<P> {
             self.platform().event(&Event::PageWrite { pages: frames.len() as u32 });
         }
         self.free_transfer(token, &self.writes, id);
+        if let Some(area) = area {
+            self.end_file_write(area, result);
+        }
         self.platform().request(Engine::ModifiedWriter);
     }
 }

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
-use ntmm_pte::{Level, PagingFileNumber, PagingMode, Pfn, PteState, Slot};
+use ntmm_pte::{
+    Level, PagingFileNumber, PagingMode, Pfn, PrototypeState, PteState, Slot, TransitionPte,
+    ValidPte,
+};
 
 use super::host::Host;
 use super::machine::{Contents, Machine};
@@ -41,6 +44,8 @@ struct Findings {
     resident: BTreeSet<u64>,
     /// Tables that belong to users.
     tables: BTreeSet<Pfn>,
+    /// Whether they are of the space that prototypes lie in.
+    of_system_space: bool,
 }
 
 impl<M: PagingMode> Host<M> {
@@ -139,7 +144,8 @@ impl<M: PagingMode> Host<M> {
     fn audit_slots_and_tables(&self) {
         let mut findings = Findings::default();
         for space in self.manager.spaces() {
-            let mut of_space = Findings::default();
+            let of_system_space = self.manager.system_space() == Some(space.space());
+            let mut of_space = Findings { of_system_space, ..Findings::default() };
             self.look_into(&mut of_space, space.root(), M::TOP, 0, &mut BTreeSet::new());
             self.audit_working_set(space.space(), &of_space);
             *of_space.mappings.entry(space.root()).or_default() += 1;
@@ -168,7 +174,11 @@ impl<M: PagingMode> Host<M> {
                     | PageLocation::Modified
                     | PageLocation::ModifiedNoWrite
             );
-            if holds_slot && matches!(view.usage, FrameUse::Private | FrameUse::PageTable) {
+            let pageable = matches!(
+                view.usage,
+                FrameUse::Private | FrameUse::PageTable | FrameUse::Section | FrameUse::Prototypes
+            );
+            if holds_slot && pageable {
                 self.note_slot(&mut findings, view.original);
             }
         }
@@ -188,12 +198,20 @@ impl<M: PagingMode> Host<M> {
         let mappings = findings.mappings.get(&view.pfn).copied().unwrap_or(0);
         let inside = findings.inside.get(&view.pfn).copied().unwrap_or(0);
         match view.usage {
-            FrameUse::Private | FrameUse::PageTable | FrameUse::Root | FrameUse::WorkingSetList => {
+            FrameUse::Private
+            | FrameUse::PageTable
+            | FrameUse::Root
+            | FrameUse::WorkingSetList
+            | FrameUse::Section
+            | FrameUse::Prototypes => {
                 if !view.location.is_list() {
                     assert_eq!(view.share, mappings + inside, "{view:?}: {mappings} + {inside}");
                 }
             }
-            FrameUse::VadNode | FrameUse::Manager | FrameUse::PagingFileBitmap => {
+            FrameUse::VadNode
+            | FrameUse::Manager
+            | FrameUse::PagingFileBitmap
+            | FrameUse::SectionRecords => {
                 assert_eq!((view.share, view.references), (1, 1), "{view:?}");
             }
             FrameUse::LargePage => {
@@ -295,6 +313,12 @@ impl<M: PagingMode> Host<M> {
                 if is_self_map {
                     return;
                 }
+                if view.usage == FrameUse::Section {
+                    let prototype = self.manager.raw_entry(view.container);
+                    assert!(M::is_valid(prototype) && M::valid_pfn(prototype) == view.pfn);
+                    findings.resident.insert(va_of.vpn().get());
+                    return;
+                }
                 assert_eq!(view.container, entry, "{va_of:?} maps {view:?}");
                 match level.down() {
                     // A page of a window is in no working set.
@@ -303,10 +327,11 @@ impl<M: PagingMode> Host<M> {
                     }
                     None => {
                         findings.resident.insert(va_of.vpn().get());
-                        assert!(
-                            matches!(view.usage, FrameUse::Private | FrameUse::WorkingSetList),
-                            "{va_of:?} maps {view:?}"
-                        );
+                        match view.usage {
+                            FrameUse::Private | FrameUse::WorkingSetList => {}
+                            FrameUse::Prototypes => self.look_at_prototypes(findings, valid.pfn),
+                            _ => panic!("{va_of:?} maps {view:?}"),
+                        }
                     }
                     Some(below) => {
                         if M::is_user(va_of) && level <= M::SELF_MAP_LEVEL {
@@ -326,7 +351,11 @@ impl<M: PagingMode> Host<M> {
                 );
                 let unread = FrameFlags::READ_IN_PROGRESS | FrameFlags::IN_PAGE_ERROR;
                 match level.down() {
-                    None => {}
+                    None if view.usage != FrameUse::Prototypes => {}
+                    None if view.flags.intersects(unread) => {
+                        self.look_at_prototypes_in_file(findings, view.original);
+                    }
+                    None => self.look_at_prototypes(findings, transition.pfn),
                     Some(below) if view.flags.intersects(unread) => {
                         self.look_into_file(findings, view.original, below);
                     }
@@ -338,11 +367,50 @@ impl<M: PagingMode> Host<M> {
             }
             PteState::PageFile { .. } => {
                 self.note_slot(findings, word);
-                if let Some(below) = level.down() {
-                    self.look_into_file(findings, word, below);
+                match level.down() {
+                    Some(below) => self.look_into_file(findings, word, below),
+                    None if findings.of_system_space => {
+                        self.look_at_prototypes_in_file(findings, word);
+                    }
+                    None => {}
                 }
             }
+            PteState::PrototypeLookup { .. } => assert!(M::is_user(va_of), "{va_of:?}"),
             other => panic!("{va_of:?} holds {other:?}"),
+        }
+    }
+
+    /// A page of prototype entries.
+    fn look_at_prototypes(&self, findings: &mut Findings, page: Pfn) {
+        let contents = self.machine().contents(page);
+        for (number, &word) in self.entries_of(&contents).iter().enumerate() {
+            let entry = EntryRef { table: page, slot: Slot::from_low_bits(number as u64) };
+            match M::decode_prototype(word) {
+                PrototypeState::Valid(ValidPte { pfn, .. }) => {
+                    *findings.inside.entry(page).or_default() += 1;
+                    let view = self.view(pfn);
+                    assert_eq!((view.usage, view.container), (FrameUse::Section, entry));
+                    assert_eq!(view.location, PageLocation::Active, "{view:?}");
+                }
+                PrototypeState::Transition(TransitionPte { pfn, .. }) => {
+                    *findings.inside.entry(page).or_default() += 1;
+                    findings.transitions.insert(pfn, entry);
+                    assert_eq!(self.view(pfn).usage, FrameUse::Section);
+                }
+                PrototypeState::PageFile { .. } => self.note_slot(findings, word),
+                PrototypeState::Zero
+                | PrototypeState::DemandZero { .. }
+                | PrototypeState::Subsection { .. } => {}
+            }
+        }
+    }
+
+    /// The slots owned by a page of prototypes that is in a paging file.
+    fn look_at_prototypes_in_file(&self, findings: &mut Findings, word: u64) {
+        let contents = self.copy_in_file(word).expect("the page was written");
+        for word in self.entries_of(&contents) {
+            assert!(!M::is_valid(word) && !M::is_transition(word));
+            self.note_slot(findings, word);
         }
     }
 
@@ -438,6 +506,7 @@ impl<M: PagingMode> Host<M> {
             let header = space.header();
             let mut own = frames_of_new_space::<M>();
             own += u64::from((HEADER_WORDS + header.initialized()).div_ceil(512) - 1);
+            own += u64::from(header.hash_size() / 512);
             let mut spans = BTreeSet::new();
             let mut bytes = 0;
             space.for_each_vad(|vad| {
@@ -479,6 +548,7 @@ impl<M: PagingMode> Host<M> {
         let of_files =
             self.manager.frame_views().filter(|view| view.usage == FrameUse::PagingFileBitmap);
         committed += of_files.count() as u64;
+        committed += self.manager.section_commit().get();
         let figures = self.manager.memory_figures();
         assert_eq!(figures.committed.get(), committed, "the machine's charges");
         assert!(figures.commit_peak >= figures.committed);

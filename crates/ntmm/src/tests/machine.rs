@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::vec::Vec;
 
-use ntmm_pte::{Pages, PagingMode, Pfn};
+use ntmm_pte::{PAGE_SIZE, Pages, PagingMode, Pfn};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::frame::FrameWords;
 
@@ -21,7 +21,7 @@ use crate::platform::{
     Direction, Executive, FileId, FlushScope, FlushTicket, FrameRange, IoToken, Irql, Mmu,
     PagingIo, PagingRequest, Ram, SystemTime, Trace,
 };
-use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, Platform, WaitKey};
+use crate::{AddressSpaceId, BugCheck, Engine, Event, Notification, NtStatus, Platform, WaitKey};
 
 /// `count` frames from `start` on.
 pub fn range(start: u32, count: u32) -> FrameRange {
@@ -37,7 +37,8 @@ pub struct Transfer {
     pub token: IoToken,
     pub direction: Direction,
     pub file: FileId,
-    pub first_page: u64,
+    pub offset: u64,
+    pub length: u64,
     pub frames: Vec<Pfn>,
 }
 
@@ -57,6 +58,8 @@ pub struct Machine<M> {
     lent: Vec<Cell<bool>>,
     colors: u32,
     pub disks: RefCell<BTreeMap<(u32, u64), Contents>>,
+    /// Files beside the paging files, byte by byte.
+    pub files: RefCell<BTreeMap<u32, Vec<u8>>>,
     pub pending: RefCell<Vec<Transfer>>,
     irql: Cell<Irql>,
     now: Cell<u64>,
@@ -92,6 +95,7 @@ impl<M: PagingMode> Machine<M> {
             ranges,
             colors,
             disks: RefCell::default(),
+            files: RefCell::default(),
             pending: RefCell::default(),
             irql: Cell::new(Irql::PASSIVE),
             now: Cell::new(0),
@@ -160,8 +164,14 @@ impl<M: PagingMode> Machine<M> {
             }
             pending.remove(0)
         };
+        if let Some(file) = self.files.borrow().get(&transfer.file.0) {
+            if transfer.direction == Direction::Read {
+                self.read_file(file, &transfer);
+            }
+            return Some(transfer);
+        }
         if transfer.direction == Direction::Read {
-            for (page, &pfn) in (transfer.first_page..).zip(&transfer.frames) {
+            for (page, &pfn) in (transfer.offset / PAGE_SIZE..).zip(&transfer.frames) {
                 let disks = self.disks.borrow();
                 let contents = disks
                     .get(&(transfer.file.0, page))
@@ -170,6 +180,30 @@ impl<M: PagingMode> Machine<M> {
             }
         }
         Some(transfer)
+    }
+
+    /// Fills the frames of a transfer from a file: with zeroes behind its run or its end.
+    fn read_file(&self, file: &[u8], transfer: &Transfer) {
+        let start = (transfer.offset as usize).min(file.len());
+        let end = (start + transfer.length as usize).min(file.len());
+        let mut bytes = file[start..end].to_vec();
+        bytes.resize(transfer.frames.len() * PAGE_SIZE as usize, 0);
+        for (page, &pfn) in bytes.chunks(PAGE_SIZE as usize).zip(&transfer.frames) {
+            let words: Contents = page
+                .chunks(8)
+                .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
+                .collect();
+            self.fill(pfn, &words);
+        }
+    }
+
+    /// Writes a run to a file, no further than its end.
+    fn write_file(&self, file: &mut [u8], request: &PagingRequest<'_>) {
+        let bytes = request.frames.iter().flat_map(|&pfn| self.contents(pfn));
+        let bytes = bytes.flat_map(u64::to_le_bytes).take(request.length as usize);
+        for (place, byte) in file.iter_mut().skip(request.offset as usize).zip(bytes) {
+            *place = byte;
+        }
     }
 
     /// The notifications since the last call.
@@ -218,22 +252,49 @@ impl<M: PagingMode> Mmu for Machine<M> {
 }
 
 impl<M: PagingMode> PagingIo for Machine<M> {
+    fn file_size(&self, file: FileId) -> Result<u64, NtStatus> {
+        assert_eq!(self.irql.get(), Irql::PASSIVE, "a file is asked about inside the manager");
+        let files = self.files.borrow();
+        files.get(&file.0).map(|file| file.len() as u64).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)
+    }
+
+    fn set_file_size(&self, file: FileId, size: u64) -> Result<(), NtStatus> {
+        assert_eq!(self.irql.get(), Irql::PASSIVE, "a file is changed inside the manager");
+        let mut files = self.files.borrow_mut();
+        let file = files.get_mut(&file.0).ok_or(NtStatus::INVALID_FILE_FOR_SECTION)?;
+        file.resize(size as usize, 0);
+        Ok(())
+    }
+
     fn submit(&self, request: &PagingRequest<'_>) {
         assert_eq!(self.irql.get(), Irql::PASSIVE, "a transfer is submitted inside the manager");
         assert!((1..=16).contains(&request.frames.len()));
-        assert!(request.first_page > 0, "slot 0 is never used");
-        if request.direction == Direction::Write {
-            for (page, &pfn) in (request.first_page..).zip(request.frames) {
-                self.disks.borrow_mut().insert((request.file.0, page), self.contents(pfn));
-            }
-        }
-        self.pending.borrow_mut().push(Transfer {
+        let pages = request.frames.len() as u64 * PAGE_SIZE;
+        assert!(request.length <= pages && request.length + PAGE_SIZE > pages);
+        let transfer = Transfer {
             token: request.token,
             direction: request.direction,
             file: request.file,
-            first_page: request.first_page,
+            offset: request.offset,
+            length: request.length,
             frames: request.frames.to_vec(),
-        });
+        };
+        if let Some(file) = self.files.borrow_mut().get_mut(&request.file.0) {
+            if request.direction == Direction::Write {
+                self.write_file(file, request);
+            }
+            self.pending.borrow_mut().push(transfer);
+            return;
+        }
+        assert!(request.offset > 0, "slot 0 is never used");
+        assert!(request.offset.is_multiple_of(PAGE_SIZE), "a paging file has whole pages");
+        assert_eq!(request.length, request.frames.len() as u64 * PAGE_SIZE);
+        if request.direction == Direction::Write {
+            for (page, &pfn) in (request.offset / PAGE_SIZE..).zip(request.frames) {
+                self.disks.borrow_mut().insert((request.file.0, page), self.contents(pfn));
+            }
+        }
+        self.pending.borrow_mut().push(transfer);
     }
 }
 

@@ -11,6 +11,7 @@ mod physical_pages;
 mod placeholders;
 mod protect;
 mod query;
+mod sections;
 mod set_information;
 mod shared_data;
 mod transfer;

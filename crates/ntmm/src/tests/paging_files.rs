@@ -209,7 +209,7 @@ in_every_mode! {
         {
             let pending = host.machine().pending.borrow();
             assert_eq!(pending.len(), 1);
-            assert_eq!((pending[0].first_page, &pending[0].frames), (1, &expected));
+            assert_eq!((pending[0].offset, &pending[0].frames), (4096, &expected));
         }
         assert!(host.complete_next());
         for (slot, &pfn) in (1_u64..).zip(&expected) {

@@ -57,7 +57,8 @@ pub use gap::GapRequest;
 pub use insert::InsertError;
 pub use node::NodeHeader;
 pub use record::{
-    Commitment, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind, VadRecord,
+    Commitment, Inherit, Placeholder, ProtectionChange, Secured, Vad, VadAttributes, VadKind,
+    VadRecord, View,
 };
 pub use remove::ResizeError;
 

@@ -5,7 +5,7 @@ use ntmm_pte::{
     ALLOCATION_GRANULARITY, Bytes, PAGE_SIZE, Pages, PagingMode, Protection, PteWord, Va, Vpn,
 };
 
-use super::protect::change_protection;
+use super::protect::{change_protection, longest_run_in};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
@@ -14,6 +14,7 @@ use crate::flush::FlushBatch;
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
+use crate::section::view::allows_change;
 use crate::status::NtStatus;
 use crate::vad::tree::GapRequest;
 use crate::vad::{
@@ -76,7 +77,7 @@ pub enum Direction {
 
 impl Window {
     /// All of user space.
-    const fn everywhere<M: PagingMode>(direction: Direction) -> Self {
+    pub(crate) const fn everywhere<M: PagingMode>(direction: Direction) -> Self {
         Self {
             lowest: LOWEST_USER_ADDRESS,
             highest: M::HIGHEST_VAD_ADDRESS,
@@ -86,7 +87,7 @@ impl Window {
     }
 
     /// The hole for `pages` pages.
-    pub(super) fn find<P: Platform>(
+    pub(crate) fn find<P: Platform>(
         self,
         set: &WorkingSetGuard<'_, '_, P>,
         pages: Pages,
@@ -103,6 +104,15 @@ impl Window {
         };
         set.find_gap(request, self.direction).ok_or(NtStatus::NO_MEMORY)
     }
+}
+
+/// What protection pages of a view may get when they are committed through it (API 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitInView {
+    /// Any.
+    Free,
+    /// One that the view has been mapped with room for, as when it is changed.
+    Bounded,
 }
 
 /// What address space is reserved for.
@@ -155,6 +165,7 @@ pub struct Allocate {
     kind: AllocationType,
     protection: Protection,
     usage: MemoryUse,
+    views: CommitInView,
     stage: Stage,
 }
 
@@ -179,7 +190,14 @@ impl Allocate {
     ) -> Self {
         let call = Call::new(space);
         let usage = MemoryUse::Ordinary;
-        Self { call, placement, size, kind, protection, usage, stage: Stage::Start }
+        let views = CommitInView::Free;
+        Self { call, placement, size, kind, protection, usage, views, stage: Stage::Start }
+    }
+
+    /// The same, with a rule for pages that are committed through a view.
+    pub const fn in_views(mut self, views: CommitInView) -> Self {
+        self.views = views;
+        self
     }
 
     /// The same, with the address space reserved for `usage`.
@@ -227,6 +245,14 @@ impl Allocate {
         let inside = |vad: &Vad| vad.end >= end;
         let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
         self.check_commit(&vad)?;
+        set.check_commit_in_file(&vad, end)?;
+        let mapped = vad.attributes.protection;
+        if vad.attributes.kind == VadKind::View
+            && self.views == CommitInView::Bounded
+            && !allows_change(mapped, self.protection)
+        {
+            return Err(NtStatus::SECTION_PROTECTION.into());
+        }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
         let walk = RangeWalk::new(start, end);
         self.stage = Stage::Counting { walk, vad, start, end, uncommitted: 0 };
@@ -237,7 +263,8 @@ impl Allocate {
     fn check_commit(&self, vad: &Vad) -> Result<(), NtStatus> {
         match vad.attributes.kind {
             VadKind::Private | VadKind::WriteWatch => {}
-            VadKind::ImageView | VadKind::View => return Err(NtStatus::ALREADY_COMMITTED),
+            VadKind::View => return Ok(()),
+            VadKind::ImageView => return Err(NtStatus::ALREADY_COMMITTED),
             VadKind::PhysicalMapping
             | VadKind::AddressWindow
             | VadKind::LargePages
@@ -280,6 +307,7 @@ impl Allocate {
             placeholder,
             secured: Secured::No,
             commit_charge: committed,
+            view: None,
         }
     }
 
@@ -372,25 +400,58 @@ impl CountCommitment {
     }
 }
 
-impl<P: Platform> Visitor<P> for CountCommitment {
-    fn visit(
-        &mut self,
-        _set: &mut WorkingSetGuard<'_, '_, P>,
-        _batch: &mut FlushBatch<'_, P>,
-        visited: Visited,
-    ) -> Result<(), Blocked> {
-        let (pages, committed) = match visited {
-            Visited::Entry { word, .. } => (1, is_committed::<P>(&self.vad, word)),
-            Visited::Nothing { first, last } => {
-                (last.get() - first.get() + 1, is_committed::<P>(&self.vad, 0))
-            }
-        };
+impl CountCommitment {
+    const fn count(&mut self, pages: u64, committed: bool) {
         if committed {
             self.committed += pages;
         } else {
             self.uncommitted += pages;
         }
+    }
+
+    /// Counts pages without entries, all of them or, when that has to be tried again, none.
+    fn count_untouched<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        (first, last): (Vpn, Vpn),
+    ) -> Result<(), Blocked> {
+        let before = (self.committed, self.uncommitted);
+        let mut next = Some(first);
+        while let Some(page) = next {
+            let run = match set.committed_run(&self.vad, page, last) {
+                Ok(run) => run,
+                Err(blocked) => {
+                    (self.committed, self.uncommitted) = before;
+                    return Err(blocked);
+                }
+            };
+            let pages = run.last.get() - page.get() + 1;
+            self.count(pages, run.commitment == Commitment::Committed);
+            next = run.last.checked_add(Pages::ONE).filter(|&page| page <= last);
+        }
         Ok(())
+    }
+}
+
+impl<P: Platform> Visitor<P> for CountCommitment {
+    fn visit(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        _batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        match visited {
+            Visited::Entry { word, .. } if word != 0 => {
+                self.count(1, is_committed::<P>(&self.vad, word));
+                Ok(())
+            }
+            Visited::Entry { page, .. } => self.count_untouched(set, (page, page)),
+            Visited::Nothing { first, last } => self.count_untouched(set, (first, last)),
+        }
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 }
 
@@ -414,6 +475,26 @@ struct Commit {
     newly: u64,
 }
 
+impl Commit {
+    /// Commits pages of a view in its section; those with entries get the protection here.
+    fn commit_in_view<P: Platform>(
+        &mut self,
+        set: &mut WorkingSetGuard<'_, '_, P>,
+        batch: &mut FlushBatch<'_, P>,
+        visited: Visited,
+    ) -> Result<(), Blocked> {
+        let (first, last) = match visited {
+            Visited::Entry { page, .. } => (page, page),
+            Visited::Nothing { first, last } => (first, last),
+        };
+        for page in (first.get()..=last.get()).map(Vpn::new) {
+            set.commit_in_section(&self.vad, page, &mut self.charged)?;
+        }
+        let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
+        change_protection(set, batch, &self.vad, (entry, word), page, self.protection)
+    }
+}
+
 impl<P: Platform> Visitor<P> for Commit {
     fn visit(
         &mut self,
@@ -421,6 +502,9 @@ impl<P: Platform> Visitor<P> for Commit {
         batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
+        if self.vad.attributes.view.is_some() {
+            return self.commit_in_view(set, batch, visited);
+        }
         let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
         if is_committed::<P>(&self.vad, word) {
             let protection = self.protection;
@@ -430,6 +514,10 @@ impl<P: Platform> Visitor<P> for Commit {
         self.charged = self.charged.saturating_sub(1);
         self.newly += 1;
         Ok(())
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 
     fn end_stretch(&mut self, set: &mut WorkingSetGuard<'_, '_, P>, _next: Option<Vpn>) {
@@ -488,11 +576,15 @@ impl<P: Platform> Stages<P> for Allocate {
         let Stage::Committing { walk, vad, start, end, charged } = &mut self.stage else {
             return Err(NtStatus::INVALID_PARAMETER.into());
         };
-        let protection = self.protection;
+        let protection = match vad.attributes.kind {
+            VadKind::View => self.protection.cached_as(vad.attributes.protection),
+            _ => self.protection,
+        };
         let mut commit = Commit { vad: *vad, protection, charged: *charged, newly: 0 };
         // Pages without an entry are committed with the protection of the descriptor.
-        let as_described = vad.attributes.commitment == Commitment::Committed
-            && vad.attributes.protection == protection;
+        let described =
+            vad.attributes.commitment == Commitment::Committed || vad.attributes.view.is_some();
+        let as_described = described && vad.attributes.protection == protection;
         let missing = if as_described { MissingTables::Skip } else { MissingTables::Create };
         let outcome = set.walk_stretch(pending, walk, missing, &mut commit);
         *charged = commit.charged;

@@ -1,12 +1,14 @@
 //! Deleting one page (MiDeletePte, MiDecommitPages, MiDeletePde, spec 14.1-14.4).
 
-use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Va};
+use ntmm_pte::{Level, Pages, PagingMode, Protection, PteWord, Slot, Va, Vpn};
 
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
 use crate::frames::entry::FrameFlags;
 use crate::frames::{FrameGuard, FrameUse, PageLocation};
+use crate::manager::Manager;
 use crate::platform::Platform;
+use crate::section::system_space::PoolOffset;
 use crate::tables::{EntryRef, Walk};
 use crate::working_set::WorkingSetGuard;
 
@@ -92,17 +94,7 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             manager.store_software(entry, word, new);
             manager.entry(entry.table).drop_share();
             let held = held_by(&frame);
-            match frame.location() {
-                PageLocation::Standby => manager.free_standby(&mut frame),
-                PageLocation::Modified | PageLocation::ModifiedNoWrite => {
-                    manager.unlink_modified(&mut frame);
-                    frame.entry().set_u1_and_share(0, 0);
-                    manager.release_original_slot(&mut frame);
-                    manager.free_frame(&mut frame);
-                }
-                // A transfer or a flush still holds it; its last reference frees it.
-                _ => frame.insert(FrameFlags::DELETED),
-            }
+            manager.end_page(&mut frame);
             return Ok(held);
         }
         manager.store_software(entry, word, new);
@@ -127,6 +119,13 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         let pfn = P::Paging::valid_pfn(word);
         let hint = manager.entry(pfn).u1();
         self.remove_entry(va, hint);
+        if manager.entry(pfn).state().usage() == FrameUse::Section {
+            let mut frame = manager.lock_frame(self.token(), pfn);
+            manager.unmap_shared(&mut frame, entry, new);
+            drop(frame);
+            batch.push_frame(va, pfn);
+            return Held::Nothing;
+        }
         let held = {
             let mut frame = manager.lock_frame(self.token(), pfn);
             manager.swap_entry(entry, new);
@@ -142,6 +141,48 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         table.drop_share();
         batch.push_frame(va, pfn);
         held
+    }
+
+    /// Deletes the pages of the section whose prototypes lie in the page of the system space that an
+    /// entry with `word` maps: it is about to be deleted. Nothing in other spaces.
+    pub(super) fn clear_prototypes(&mut self, word: u64, page: Vpn) -> Result<(), Blocked> {
+        let manager = self.manager();
+        if word == 0 || manager.system_space() != Some(self.space()) {
+            return Ok(());
+        }
+        if !P::Paging::is_valid(word) {
+            let untouched = !P::Paging::is_transition(word) && !P::Paging::is_page_file(word);
+            let at = PoolOffset::of_va(P::Paging::va_of_vpn(page));
+            return if untouched { Ok(()) } else { Err(Blocked::Prototypes(at)) };
+        }
+        let table = P::Paging::valid_pfn(word);
+        for slot in 0..P::Paging::ENTRIES as u64 {
+            self.clear_prototype(EntryRef { table, slot: Slot::from_low_bits(slot) })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the page of a section that one prototype stands for. Nobody maps it.
+    fn clear_prototype(&mut self, entry: EntryRef) -> Result<(), Blocked> {
+        let manager = self.manager();
+        let word = manager.load_entry(entry);
+        if P::Paging::is_transition(word) {
+            let mut frame = manager.lock_frame(self.token(), P::Paging::transition_pfn(word));
+            if manager.exchange_entry(entry, word, 0).is_err() {
+                return Err(Blocked::Restart);
+            }
+            manager.entry(entry.table).drop_share();
+            manager.discount_file_page(&frame);
+            manager.end_page(&mut frame);
+            return Ok(());
+        }
+        if P::Paging::is_valid(word) {
+            manager.corrupt_table(entry);
+        }
+        if word != 0 && manager.exchange_entry(entry, word, 0).is_ok() {
+            manager.release_slot_of(self.token(), word);
+        }
+        Ok(())
     }
 
     /// Deletes the table of `entry`, an entry of `level`, when nothing is left in it, then the one
@@ -161,5 +202,22 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             (level, entry) = (above, at);
         }
         Ok(())
+    }
+}
+
+impl<P: Platform> Manager<P> {
+    /// Gives up the frame of a page that nothing names any more and nobody maps.
+    pub(crate) fn end_page(&self, frame: &mut FrameGuard<'_, '_, P>) {
+        match frame.location() {
+            PageLocation::Standby => self.free_standby(frame),
+            PageLocation::Modified | PageLocation::ModifiedNoWrite => {
+                self.unlink_modified(frame);
+                frame.entry().set_u1_and_share(0, 0);
+                self.release_original_slot(frame);
+                self.free_frame(frame);
+            }
+            // A transfer or a flush still holds it; its last reference frees it.
+            _ => frame.insert(FrameFlags::DELETED),
+        }
     }
 }

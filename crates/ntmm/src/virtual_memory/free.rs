@@ -19,6 +19,7 @@ use crate::flush::FlushBatch;
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
 use crate::platform::Platform;
+use crate::section::Holder;
 use crate::status::NtStatus;
 use crate::vad::{Commitment, SecuredChange, Vad, VadAttributes, VadKind};
 use crate::working_set::WorkingSetGuard;
@@ -167,6 +168,7 @@ impl<P: Platform> Visitor<P> for Release {
     ) -> Result<(), Blocked> {
         self.uncharged += match visited {
             Visited::Entry { entry, word, page } => {
+                set.clear_prototypes(word, page)?;
                 let charged = u64::from(is_committed::<P>(&self.vad, word));
                 if word != 0 {
                     let va = P::Paging::va_of_vpn(page);
@@ -206,12 +208,27 @@ impl Release {
         let nodes = set.manager().nodes();
         let mut tree = set.vads();
         let start = self.vad.start;
-        let uncharged = Pages::new(core::mem::take(&mut self.uncharged));
+        let mut uncharged = Pages::new(core::mem::take(&mut self.uncharged));
+        if self.vad.attributes.view.is_some() {
+            // Which of its pages a view is charged for is not known, only how many.
+            let charge = self.vad.attributes.commit_charge;
+            let released = Pages::new(released_end.get() - start.get() + 1);
+            uncharged = if released_end >= self.vad.end { charge } else { charge.min(released) };
+        }
         if released_end >= self.vad.end {
             tree.remove(&nodes, start);
+            if let Some(view) = self.vad.attributes.view {
+                set.manager().drop_view(view.area, Holder::User);
+            }
         } else if let Some(new_start) = released_end.checked_add(Pages::new(1)) {
             tree.update(&nodes, start, |attributes| {
                 attributes.commit_charge = attributes.commit_charge.saturating_sub(uncharged);
+            });
+            tree.update(&nodes, start, |attributes| {
+                if let Some(view) = &mut attributes.view {
+                    let gone = Pages::new(new_start.get() - start.get());
+                    view.first = view.first.saturating_add(gone);
+                }
             });
             if let Ok(vad) = tree.resize(&nodes, start, new_start, self.vad.end) {
                 self.vad = vad;

@@ -1,6 +1,6 @@
 //! Protection (NtProtectVirtualMemory, spec 7.7; API 5).
 
-use ntmm_pte::{Bytes, Modifier, PagingMode, Protection, PteWord, Va, Vpn};
+use ntmm_pte::{Bytes, Modifier, Pages, PagingMode, Protection, PteWord, Va, Vpn};
 
 use super::allocate::{Region, is_committed};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
@@ -8,9 +8,11 @@ use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
 use crate::fault::Blocked;
 use crate::flush::FlushBatch;
+use crate::frames::FrameUse;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
+use crate::section::view::allows_change;
 use crate::status::NtStatus;
 use crate::tables::EntryRef;
 use crate::vad::{Commitment, ProtectionChange, SecuredChange, Vad, VadKind};
@@ -107,7 +109,12 @@ impl Protect {
             return Err(NtStatus::INVALID_PAGE_PROTECTION);
         }
         set.check_secured(&vad, start, end, SecuredChange::Protection(self.protection))?;
-        if self.protection.is_write_copy() {
+        if vad.attributes.view.is_some() {
+            let free = vad.attributes.kind == VadKind::ImageView;
+            if !free && !allows_change(vad.attributes.protection, self.protection) {
+                return Err(NtStatus::SECTION_PROTECTION);
+            }
+        } else if self.protection.is_write_copy() {
             return Err(self.write_copy);
         }
         if self.caching == Caching::Allocation {
@@ -154,22 +161,55 @@ struct Verify {
     old: Option<Protection>,
 }
 
+/// How many pages without entries are looked at under one hold of the lock: in a view it may be
+/// that each has to be asked of its prototype.
+pub(super) const fn longest_run_in(vad: &Vad) -> Pages {
+    match vad.attributes.view {
+        Some(_) => Pages::new(1 << 12),
+        None => Pages::new(u64::MAX),
+    }
+}
+
+/// Whether all pages of a run whose entries are zero are committed.
+pub(super) fn is_run_committed<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    vad: &Vad,
+    (first, last): (Vpn, Vpn),
+) -> Result<bool, Blocked> {
+    let mut next = first;
+    loop {
+        let run = set.committed_run(vad, next, last)?;
+        if run.commitment == Commitment::Reserved {
+            return Ok(false);
+        }
+        match run.last.checked_add(Pages::ONE) {
+            Some(page) if run.last < last => next = page,
+            _ => return Ok(true),
+        }
+    }
+}
+
 impl Verify {
     /// Looks at a page or a run of pages; the first to be looked at is the first of the range.
     fn look_at<P: Platform>(
         &mut self,
-        set: &WorkingSetGuard<'_, '_, P>,
+        set: &mut WorkingSetGuard<'_, '_, P>,
         visited: Visited,
-    ) -> Result<(), NtStatus> {
-        let word = match visited {
-            Visited::Entry { word, .. } => word,
-            Visited::Nothing { .. } => 0,
+    ) -> Result<(), Blocked> {
+        let (word, first, last) = match visited {
+            Visited::Entry { word, page, .. } => (word, page, page),
+            Visited::Nothing { first, last } => (0, first, last),
         };
-        if !is_committed::<P>(&self.vad, word) {
-            return Err(NtStatus::NOT_COMMITTED);
+        let committed = if word == 0 {
+            is_run_committed(set, &self.vad, (first, last))?
+        } else {
+            is_committed::<P>(&self.vad, word)
+        };
+        if !committed {
+            return Err(NtStatus::NOT_COMMITTED.into());
         }
         if self.old.is_none() {
-            self.old = Some(page_protection(set, &self.vad, word));
+            self.old = Some(page_protection(set, &self.vad, first, word));
         }
         Ok(())
     }
@@ -182,21 +222,29 @@ impl<P: Platform> Visitor<P> for Verify {
         _batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        Ok(self.look_at(set, visited)?)
+        self.look_at(set, visited)
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 }
 
-/// The protection of a page of `vad` whose entry holds `word`.
+/// The protection of `page`, which `vad` describes and whose entry holds `word`.
 pub(crate) fn page_protection<P: Platform>(
     set: &WorkingSetGuard<'_, '_, P>,
     vad: &Vad,
+    page: Vpn,
     word: u64,
 ) -> Protection {
     if word == 0 {
-        vad.attributes.protection
+        set.protection_in_view(vad, page)
     } else if P::Paging::is_valid(word) {
-        let original = set.manager().entry(P::Paging::valid_pfn(word)).original();
-        P::Paging::software_protection(original)
+        let frame = set.manager().entry(P::Paging::valid_pfn(word));
+        if frame.state().usage() == FrameUse::Section {
+            return set.protection_of_shared(page, frame.u1());
+        }
+        P::Paging::software_protection(frame.original())
     } else {
         P::Paging::software_protection(word)
     }
@@ -219,6 +267,10 @@ impl<P: Platform> Visitor<P> for Change {
         let Visited::Entry { entry, word, page } = visited else { return Ok(()) };
         change_protection(set, batch, &self.verify.vad, (entry, word), page, self.protection)
     }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.verify.vad)
+    }
 }
 
 /// Gives one committed page, whose entry holds this word, another protection.
@@ -232,7 +284,13 @@ pub(crate) fn change_protection<P: Platform>(
 ) -> Result<(), Blocked> {
     let manager = set.manager();
     let va = P::Paging::va_of_vpn(page);
-    if page_protection(set, vad, word) == protection {
+    let protection = match protection_in_view(set, vad, word, protection) {
+        InView::Private(protection) => protection,
+        InView::Shared(protection) => {
+            return change_shared(set, batch, (entry, word), va, protection);
+        }
+    };
+    if page_protection(set, vad, page, word) == protection {
         if P::Paging::is_valid(word) {
             // That the page has been written is remembered even where nothing changes.
             set.capture_write(va, word);
@@ -268,6 +326,108 @@ pub(crate) fn change_protection<P: Platform>(
     drop(frame);
     set.count_wanted(wanted);
     set.capture_write(va, seen);
+    batch.push_page(va);
+    Ok(())
+}
+
+/// What a new protection means for one page.
+enum InView {
+    /// The page is private: in private memory, or a copy that was made in a view.
+    Private(Protection),
+    /// The page is its section's.
+    Shared(Protection),
+}
+
+/// What `protection` means for a page of `vad` whose entry holds `word` (API 5.2, 5.4): a copy can
+/// be written and is not copied again; a page of an image is copied before it is written.
+fn protection_in_view<P: Platform>(
+    set: &WorkingSetGuard<'_, '_, P>,
+    vad: &Vad,
+    word: u64,
+    protection: Protection,
+) -> InView {
+    if vad.attributes.view.is_none() {
+        return InView::Private(protection);
+    }
+    let is_copy = if P::Paging::is_valid(word) {
+        let frame = set.manager().entry(P::Paging::valid_pfn(word));
+        frame.state().usage() != FrameUse::Section
+    } else {
+        word != 0 && !P::Paging::is_prototype(word)
+    };
+    if is_copy {
+        InView::Private(protection.without_write_copy())
+    } else if vad.attributes.kind == VadKind::ImageView {
+        InView::Shared(protection.with_write_copy())
+    } else {
+        InView::Shared(protection)
+    }
+}
+
+/// Charges a view for a page that may be copied from now on. It is never charged more pages than
+/// it has.
+fn charge_for_copy<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    page: Vpn,
+) -> Result<(), NtStatus> {
+    let manager = set.manager();
+    let Some(vad) = set.find_vad(page) else { return Ok(()) };
+    let pages = Pages::new(vad.end.get() - vad.start.get() + 1);
+    if vad.attributes.commit_charge >= pages || set.protection_in_view(&vad, page).is_write_copy() {
+        return Ok(());
+    }
+    let charge = manager.charge_commitment(Pages::ONE)?.keep();
+    set.vads().update(&manager.nodes(), vad.start, |attributes| {
+        attributes.commit_charge = attributes.commit_charge.saturating_add(charge);
+    });
+    set.add_commit(charge);
+    Ok(())
+}
+
+/// Gives a page of a section, whose entry holds `word`, another protection in this view.
+fn change_shared<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    batch: &mut FlushBatch<'_, P>,
+    (entry, word): (EntryRef, u64),
+    va: Va,
+    protection: Protection,
+) -> Result<(), Blocked> {
+    let manager = set.manager();
+    if protection.is_write_copy() {
+        charge_for_copy(set, va.vpn())?;
+    }
+    let lookup = P::Paging::prototype_lookup(protection);
+    if !P::Paging::is_valid(word) {
+        manager.store_software(entry, word, lookup);
+        return Ok(());
+    }
+    let pfn = P::Paging::valid_pfn(word);
+    let index = set.locate(va, manager.entry(pfn).u1());
+    let Some(index) = index else { manager.corrupt_entry(va) };
+    if set.entry(index).protection() == protection {
+        return Ok(());
+    }
+    if !protection.is_mappable() {
+        batch.take_record()?;
+        set.remove_entry(va, index);
+        {
+            let mut frame = manager.lock_frame(set.token(), pfn);
+            manager.unmap_shared(&mut frame, entry, lookup);
+        }
+        batch.push_frame(va, pfn);
+        return Ok(());
+    }
+    set.set_entry(index, set.entry(index).with_protection(protection));
+    let mut frame = manager.lock_frame(set.token(), pfn);
+    let mut seen = word;
+    while let Err(actual) =
+        manager.exchange_entry(entry, seen, P::Paging::with_valid_protection(seen, protection))
+    {
+        // Only the hardware can have changed it: an accessed or dirty bit.
+        seen = actual;
+    }
+    manager.capture_dirty_of_shared(&mut frame, seen);
+    drop(frame);
     batch.push_page(va);
     Ok(())
 }
@@ -341,7 +501,7 @@ impl<P: Platform> Stages<P> for Protect {
         // Pages without an entry have the protection of the descriptor, or are not committed.
         let attributes = vad.attributes;
         let missing = if attributes.protection == self.protection
-            || attributes.commitment == Commitment::Reserved
+            || (attributes.commitment == Commitment::Reserved && attributes.view.is_none())
         {
             MissingTables::Skip
         } else {

@@ -209,16 +209,28 @@ impl Query {
             let base = P::Paging::span_base(va, level).vpn();
             let pages = P::Paging::span(level).to_pages_rounded_down().get();
             let last = Vpn::new(base.get() + pages - 1).min(vad.end);
-            let protection = match vad.attributes.commitment {
-                Commitment::Committed => Some(vad.attributes.protection),
-                Commitment::Reserved => None,
-            };
-            return Ok(Look { protection, last });
+            return look_at_zero(set, vad, (page, last));
         }
         let word = manager.load_entry(entry);
-        let protection = is_committed::<P>(vad, word).then(|| page_protection(set, vad, word));
+        if word == 0 {
+            return look_at_zero(set, vad, (page, page));
+        }
+        let committed = is_committed::<P>(vad, word);
+        let protection = committed.then(|| page_protection(set, vad, page, word));
         Ok(Look { protection, last: page })
     }
+}
+
+/// Looks at pages without entries.
+fn look_at_zero<P: Platform>(
+    set: &mut WorkingSetGuard<'_, '_, P>,
+    vad: &Vad,
+    (page, last): (Vpn, Vpn),
+) -> Result<Look, Blocked> {
+    let run = set.committed_run(vad, page, last)?;
+    let committed = run.commitment == Commitment::Committed;
+    let protection = committed.then(|| set.protection_in_view(vad, page));
+    Ok(Look { protection, last: set.end_of_subsection(vad, page, run.last) })
 }
 
 struct Look {

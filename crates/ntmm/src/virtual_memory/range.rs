@@ -124,6 +124,11 @@ pub(crate) trait Visitor<P: Platform> {
         visited: Visited,
     ) -> Result<(), Blocked>;
 
+    /// The longest run of pages without entries that is handed over at once.
+    fn longest_run(&self) -> Pages {
+        Pages::new(u64::MAX)
+    }
+
     /// Called at the end of a stretch, under the same lock: `next` is the first page not
     /// visited, or none when the range is finished.
     fn end_stretch(&mut self, set: &mut WorkingSetGuard<'_, '_, P>, next: Option<Vpn>) {
@@ -199,6 +204,8 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
                         if missing == MissingTables::Skip {
                             let base = P::Paging::span_base(va, level);
                             let last = last_page_of(base, P::Paging::span(level)).min(walk.end);
+                            let longest = visitor.longest_run().saturating_sub(Pages::ONE);
+                            let last = page.checked_add(longest).map_or(last, |end| last.min(end));
                             visitor.visit(self, batch, Visited::Nothing { first: page, last })?;
                             walk.advance_past(last);
                             return Ok(());

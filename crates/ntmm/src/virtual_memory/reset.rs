@@ -116,7 +116,7 @@ impl<P: Platform> Visitor<P> for Forget {
             Residence::Nowhere => return Ok(()),
         };
         if kept == Kept::No {
-            let protection = page_protection(set, &self.vad, word);
+            let protection = page_protection(set, &self.vad, page, word);
             set.delete_page(batch, (entry, word), va, Remains::Untouched(protection))?;
         }
         Ok(())

@@ -29,6 +29,17 @@ pub struct ResidentPage {
     pub residency: Residency,
     /// Whether it is part of a large page.
     pub size: PageSize,
+    /// Whose it is.
+    pub sharing: Sharing,
+}
+
+/// Whose a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Its process's alone.
+    Private,
+    /// A section's, mapped so many times.
+    Shared(u32),
 }
 
 /// Whether a page may leave the working set.
@@ -82,19 +93,27 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         if size == PageSize::Large {
             let frame = manager.entry(P::Paging::frame_in_large_page(word, va));
             let protection = P::Paging::software_protection(frame.original());
-            return Some(ResidentPage { page, protection, residency: Residency::Locked, size });
+            let (residency, sharing) = (Residency::Locked, Sharing::Private);
+            return Some(ResidentPage { page, protection, residency, size, sharing });
         }
         let frame = manager.entry(P::Paging::valid_pfn(word));
         if frame.state().usage() == FrameUse::UserPhysical {
             let (protection, residency) = (Protection::READWRITE, Residency::Locked);
-            return Some(ResidentPage { page, protection, residency, size });
+            let sharing = Sharing::Private;
+            return Some(ResidentPage { page, protection, residency, size, sharing });
         }
+        let (protection, sharing) = if frame.state().usage() == FrameUse::Section {
+            (self.protection_of_shared(page, frame.u1()), Sharing::Shared(frame.share()))
+        } else {
+            (P::Paging::software_protection(frame.original()), Sharing::Private)
+        };
         let locked = self.locate(va, frame.u1()).is_some_and(|index| self.entry(index).is_locked());
         Some(ResidentPage {
             page,
-            protection: P::Paging::software_protection(frame.original()),
+            protection,
             residency: if locked { Residency::Locked } else { Residency::Pageable },
             size,
+            sharing,
         })
     }
 }

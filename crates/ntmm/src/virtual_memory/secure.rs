@@ -4,10 +4,10 @@
 //! a driver uses without locking it. A page that is secured may leave memory; it may not be freed,
 //! nor protected so that the access is lost.
 
-use ntmm_pte::{Bytes, PagingMode, Va, Vpn};
+use ntmm_pte::{Bytes, Pages, PagingMode, Va, Vpn};
 
 use super::allocate::is_committed;
-use super::protect::{page_protection, page_range};
+use super::protect::{is_run_committed, longest_run_in, page_protection, page_range};
 use super::range::{MissingTables, RangeWalk, Visited, Visitor};
 use super::{Call, Stages};
 use crate::address_space::AddressSpaceId;
@@ -66,13 +66,22 @@ impl<P: Platform> Visitor<P> for Probe {
         _batch: &mut FlushBatch<'_, P>,
         visited: Visited,
     ) -> Result<(), Blocked> {
-        let word = match visited {
-            Visited::Entry { word, .. } => word,
-            Visited::Nothing { .. } => 0,
+        let (word, page, last) = match visited {
+            Visited::Entry { word, page, .. } => (word, page, page),
+            Visited::Nothing { first, last } => (0, first, last),
         };
-        let given = is_committed::<P>(&self.vad, word)
-            && self.access.is_given_by(page_protection(set, &self.vad, word));
+        let committed = if word == 0 {
+            is_run_committed(set, &self.vad, (page, last))?
+        } else {
+            is_committed::<P>(&self.vad, word)
+        };
+        let given =
+            committed && self.access.is_given_by(page_protection(set, &self.vad, page, word));
         if given { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION.into()) }
+    }
+
+    fn longest_run(&self) -> Pages {
+        longest_run_in(&self.vad)
     }
 }
 

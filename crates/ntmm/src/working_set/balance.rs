@@ -78,6 +78,9 @@ impl<P: Platform> Manager<P> {
 
     fn balance_step(&self, token: &mut Token<'_, Unlocked>) -> EngineStep {
         self.remind_removal();
+        if self.dereference_is_due() {
+            self.platform().request(Engine::Dereference);
+        }
         let balance = &self.balance;
         if !balance.sweeping.load(Ordering::Relaxed) {
             let now = self.platform().now().0;

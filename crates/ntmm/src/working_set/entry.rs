@@ -5,7 +5,7 @@
 //! | 0 | valid |
 //! | 1 | locked in the working set |
 //! | 2 | locked in memory |
-//! | 3-7 | protection, when it differs from the prototype's |
+//! | 3-7 | protection of a page that is shared |
 //! | 8 | hashed |
 //! | 9 | direct: this index is the frame's u1 |
 //! | 10-11 | age |
@@ -13,7 +13,7 @@
 //!
 //! A free entry is not valid and holds the index of the next free one in bits 12-43.
 
-use ntmm_pte::Vpn;
+use ntmm_pte::{Protection, Vpn};
 
 use super::header::NO_ENTRY;
 
@@ -76,6 +76,7 @@ const LOCKED_IN_WORKING_SET: u64 = 1 << 1;
 const LOCKED_IN_MEMORY: u64 = 1 << 2;
 const HASHED: u64 = 1 << 8;
 const DIRECT: u64 = 1 << 9;
+const PROTECTION_SHIFT: u32 = 3;
 const AGE_SHIFT: u32 = 10;
 const NUMBER_SHIFT: u32 = 12;
 
@@ -90,6 +91,25 @@ impl WorkingSetEntry {
     #[must_use]
     pub const fn indirect(page: Vpn) -> Self {
         Self(VALID | (page.get() << NUMBER_SHIFT))
+    }
+
+    /// The same, for a page that belongs to this space alone now.
+    #[must_use]
+    pub const fn as_direct(self) -> Self {
+        Self(self.0 | DIRECT)
+    }
+
+    /// The same, for a page that is shared and is used with `protection` here.
+    #[must_use]
+    pub const fn with_protection(self, protection: Protection) -> Self {
+        let rest = self.0 & !(0x1F << PROTECTION_SHIFT);
+        Self(rest | ((protection.bits() as u64) << PROTECTION_SHIFT))
+    }
+
+    /// The protection of a shared page; nothing for a private one.
+    #[must_use]
+    pub const fn protection(self) -> Protection {
+        Protection::from_low_bits(self.0 >> PROTECTION_SHIFT)
     }
 
     /// A free entry that links to `next`.

@@ -5,12 +5,13 @@
 //! forgotten the translation. A page-table page goes the same way, found through the self-map,
 //! provided nothing in it is valid or in transition.
 
-use ntmm_pte::{Level, PagingMode, Pfn, PteWord, UsedEntries, Va};
+use ntmm_pte::{Level, PagingMode, Pfn, Protection, PteWord, UsedEntries, Va, Vpn};
 
 use super::guard::WorkingSetGuard;
 use crate::events::Event;
 use crate::flush::FlushBatch;
 use crate::frames::contents::Wanted;
+use crate::frames::entry::FrameFlags;
 use crate::frames::{FrameGuard, FrameUse, PageLocation};
 use crate::manager::Manager;
 use crate::platform::{FrameRange, Platform};
@@ -25,6 +26,16 @@ pub(crate) enum Eviction {
 }
 
 impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// The protection in this space of a page of a section that is mapped here; `hint` is the u1
+    /// of its frame.
+    pub(crate) fn protection_of_shared(&self, page: Vpn, hint: u32) -> Protection {
+        let va = P::Paging::va_of_vpn(page);
+        match self.locate(va, hint) {
+            Some(index) => self.entry(index).protection(),
+            None => self.manager().corrupt_entry(va),
+        }
+    }
+
     /// Where the entry of the valid page at `va` lies.
     pub(crate) fn entry_of_valid(&self, va: Va) -> EntryRef {
         match self.manager().walk(self.root(), va, Level::Table) {
@@ -45,11 +56,18 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         let pfn = P::Paging::valid_pfn(word);
         let (held, wanted) = {
+            let protection = self.entry(index).protection();
             let mut frame = manager.lock_frame(self.token(), pfn);
-            if frame.state().usage() == FrameUse::PageTable && frame.entry().share() > 1 {
-                return Eviction::InUse;
+            match frame.state().usage() {
+                FrameUse::PageTable | FrameUse::Prototypes if frame.entry().share() > 1 => {
+                    return Eviction::InUse;
+                }
+                FrameUse::Section => {
+                    let lookup = P::Paging::prototype_lookup(protection);
+                    (manager.unmap_shared(&mut frame, entry, lookup), Wanted::Unchanged)
+                }
+                _ => manager.make_transition(&mut frame, entry),
             }
-            manager.make_transition(&mut frame, entry)
         };
         self.count_wanted(wanted);
         self.capture_write(va, held);
@@ -109,6 +127,45 @@ impl<P: Platform> Manager<P> {
         frame.entry().drop_share_and_u1();
         frame.set_location(PageLocation::Transition);
         (old, wanted)
+    }
+
+    /// Puts `new` in the place of a valid entry of a page of a section. The reference that the
+    /// mapping had, or one more, is for the caller's flush batch. With the last mapping the
+    /// prototype goes from valid to transition. Returns what the entry held.
+    pub(crate) fn unmap_shared(
+        &self,
+        frame: &mut FrameGuard<'_, '_, P>,
+        entry: EntryRef,
+        new: u64,
+    ) -> u64 {
+        let held = self.swap_entry(entry, new);
+        let table = self.entry(entry.table);
+        table.drop_share();
+        if new == 0 {
+            table.set_used_entries(table.used_entries().saturating_sub(1));
+        }
+        self.capture_dirty_of_shared(frame, held);
+        if frame.entry().share() > 1 {
+            frame.entry().drop_share();
+            frame.add_reference();
+            return held;
+        }
+        let (table, slot) = frame.entry().container();
+        let protection = P::Paging::software_protection(frame.entry().original());
+        let prototype = EntryRef { table, slot };
+        self.swap_entry(prototype, P::Paging::transition(frame.pfn(), protection));
+        frame.entry().drop_share_and_u1();
+        frame.set_location(PageLocation::Transition);
+        held
+    }
+
+    /// Merges the dirty bit of an entry that maps a page of a section into its frame.
+    pub(crate) fn capture_dirty_of_shared(&self, frame: &mut FrameGuard<'_, '_, P>, held: u64) {
+        if P::Paging::is_dirty(held) {
+            frame.insert(FrameFlags::MODIFIED);
+            self.part_from_image(frame);
+            self.release_copy(frame);
+        }
     }
 
     /// The frame mapped at `va`, which is valid.

@@ -57,10 +57,6 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
 
     /// Makes the hash a page longer with a frame out of `reservation` and inserts every entry
     /// that belongs in it again. Says whether there was address space and commitment for it.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only pages shared by several spaces need it")
-    )]
     pub(crate) fn grow_hash(&mut self, reservation: &mut PageReservation<'_, P>) -> bool {
         let header = self.header();
         let pages = header.hash_size() / SLOTS_PER_PAGE;

@@ -176,6 +176,16 @@ impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
         header.set_non_direct(header.non_direct().saturating_sub(1));
     }
 
+    /// Makes the entry `index`, whose page has got a frame of its own, direct.
+    pub(crate) fn make_direct(&mut self, index: u32) {
+        let entry = self.entry(index);
+        if !entry.is_direct() {
+            self.forget_indirect(index, entry);
+        }
+        let entry = self.entry(index).as_direct().with_protection(Protection::ZERO_ACCESS);
+        self.set_entry(index, entry);
+    }
+
     /// Finds the highest entry in use again when that has been given back.
     #[inline(never)]
     fn lower_last_entry(&mut self) {

@@ -18,7 +18,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use arrayvec::ArrayVec;
 use ntmm::NtStatus;
-use ntmm::platform::Direction;
+use ntmm::platform::{Direction, SECTOR};
 use ntmm::transfer::CLUSTER;
 use ntmm_pte::Pfn;
 use virtio_drivers::queue::VirtQueue;
@@ -35,7 +35,6 @@ const DESCRIPTORS: usize = 128;
 /// Transfers with the device at most.
 const SLOTS: usize = 32;
 
-const SECTOR: u64 = 512;
 const SECTORS_PER_PAGE: u64 = PAGE / SECTOR;
 
 /// Features: the device limits the buffers of a request.
@@ -77,12 +76,12 @@ const _: () = assert!(size_of::<Envelope>() * SLOTS <= PAGE as usize);
 pub struct Transfer<Token> {
     token: Token,
     direction: Direction,
-    first_page: u64,
+    first_sector: u64,
     frames: ArrayVec<Pfn, CLUSTER>,
 }
 
 impl<Token: Copy> Transfer<Token> {
-    /// A transfer of `frames`, in order, from or to the disk at `first_page`.
+    /// A transfer of `frames`, in order, from or to the disk at `first_sector`.
     ///
     /// # Safety
     /// The frames are distinct and in the direct map. Until the token is handed back they may be
@@ -90,10 +89,10 @@ impl<Token: Copy> Transfer<Token> {
     pub unsafe fn new(
         token: Token,
         direction: Direction,
-        first_page: u64,
+        first_sector: u64,
         frames: ArrayVec<Pfn, CLUSTER>,
     ) -> Self {
-        Self { token, direction, first_page, frames }
+        Self { token, direction, first_sector, frames }
     }
 
     /// Its name to the submitter.
@@ -204,8 +203,7 @@ impl<T: Transport, Token: Copy> BlockDevice<T, Token> {
             Direction::Read => READ,
             Direction::Write => WRITE,
         };
-        let sector = transfer.first_page * SECTORS_PER_PAGE;
-        let header = u128::from(operation) | u128::from(sector) << 64;
+        let header = u128::from(operation) | u128::from(transfer.first_sector) << 64;
         // SAFETY: the slot is free, so the device does not touch its envelope, and nobody else
         // ever does.
         unsafe {

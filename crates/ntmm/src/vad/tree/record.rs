@@ -1,14 +1,16 @@
 //! One virtual address descriptor: the decoded value and its record in a leaf.
 //!
 //! A record is six words. The first is NT's 64-bit flags word and the fifth the second flags word,
-//! bit for bit (spec 7.2); the others are zero for private memory and belong to section views
-//! (control area, first and last prototype PTE). The page range itself is not in the record but in
+//! bit for bit (spec 7.2); the second and third are zero for private memory and say of a view what it
+//! shows (control area, first page; NT keeps the first and last prototype PTE). The page range itself is not in the record but in
 //! the sorted columns of the leaf, and secured ranges are in a table of the space.
 //!
 //! Records change under the locks of the tree, see [the tree](super).
 
 use ntmm_pte::{Pages, Protection, Vpn};
 use ntmm_sync::atomic::Ordering;
+
+use crate::section::ControlAreaId;
 
 /// Words of a record.
 pub(super) const RECORD_WORDS: usize = 6;
@@ -36,6 +38,14 @@ ntmm_sync::record! {
         placeholder, set_placeholder: u8 = 0, 61, 2;
         /// 1: the pages belong to this address space alone.
         private_memory, set_private_memory: u8 = 0, 63, 1;
+        /// Control area of a view.
+        control_area, set_control_area: u32 = 1, 0, 32;
+        /// 1: the range is a view.
+        is_view, set_is_view: u8 = 1, 32, 1;
+        /// 1: children made by duplicating the process get the view (`Inherit`).
+        inherit, set_inherit: u8 = 1, 33, 1;
+        /// The page of the section that the view begins with.
+        first_page, set_first_page: u64 = 2, 0, 64;
         /// 1: one range of these pages is secured (`OneSecured`).
         one_secured, set_one_secured: u8 = 4, 25, 1;
         /// 1: several are (`MultipleSecured`).
@@ -152,6 +162,26 @@ pub enum Secured {
     Multiple,
 }
 
+/// What becomes of a view when its process is duplicated (`SECTION_INHERIT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Inherit {
+    /// ViewShare: the child has it too.
+    Share,
+    /// ViewUnmap: the child does not.
+    Unmap,
+}
+
+/// What a view shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Of what.
+    pub area: ControlAreaId,
+    /// The page of the section that it begins with.
+    pub first: Pages,
+    /// What becomes of it when its process is duplicated.
+    pub inherit: Inherit,
+}
+
 /// Everything a descriptor says about its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VadAttributes {
@@ -169,6 +199,8 @@ pub struct VadAttributes {
     pub secured: Secured,
     /// Pages charged to the range; cut to 51 bits in the record.
     pub commit_charge: Pages,
+    /// What the range shows, when it is a view.
+    pub view: Option<View>,
 }
 
 /// A virtual address descriptor: a decoded copy of a record, NT's `MMVAD` (spec 7.1).
@@ -195,6 +227,10 @@ impl VadRecord<'_> {
             protection,
             placeholder,
             private,
+            _,
+            _,
+            _,
+            _,
             one_secured,
             multiple_secured,
         ] = Self::FIELDS;
@@ -220,10 +256,26 @@ impl VadRecord<'_> {
                 _ => Secured::Multiple,
             },
             commit_charge: Pages::new(charge.get(word)),
+            view: self.decode_view(),
         }
     }
 
-    /// Writes the attributes; the words of views are left alone.
+    fn decode_view(&self) -> Option<View> {
+        (self.is_view() != 0).then(|| View {
+            area: ControlAreaId(self.control_area()),
+            first: Pages::new(self.first_page()),
+            inherit: if self.inherit() != 0 { Inherit::Share } else { Inherit::Unmap },
+        })
+    }
+
+    fn encode_view(&self, view: View) {
+        self.set_is_view(1);
+        self.set_control_area(view.area.0);
+        self.set_first_page(view.first.get());
+        self.set_inherit(u8::from(view.inherit == Inherit::Share));
+    }
+
+    /// Writes the attributes.
     pub(super) fn encode(&self, attributes: &VadAttributes) {
         let commitment = match attributes.commitment {
             Commitment::Reserved => 0,
@@ -253,6 +305,10 @@ impl VadRecord<'_> {
         word = placeholder.set(word, history);
         word = private.set(word, attributes.kind.private_memory().into());
         self.view().word(0).store(word, Ordering::Relaxed);
+        match attributes.view {
+            Some(view) => self.encode_view(view),
+            None => self.view().word(1).store(0, Ordering::Relaxed),
+        }
         self.set_one_secured(one);
         self.set_multiple_secured(multiple);
     }

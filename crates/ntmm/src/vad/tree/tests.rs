@@ -20,6 +20,7 @@ use ntmm_sync::frame::FrameWords;
 use proptest::prelude::*;
 
 use super::*;
+use crate::section::ControlAreaId;
 
 /// Nodes of at most four rows, so that a few hundred descriptors make a deep tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,7 @@ const PLAIN: VadAttributes = VadAttributes {
     placeholder: Placeholder::Never,
     secured: Secured::No,
     commit_charge: Pages::ZERO,
+    view: None,
 };
 
 fn vad(start: u64, end: u64) -> Vad {
@@ -128,9 +130,19 @@ fn any_attributes() -> impl Strategy<Value = VadAttributes> {
         prop::sample::select(&[Placeholder::Never, Placeholder::Empty, Placeholder::Replaced][..]),
         prop::sample::select(&[Secured::No, Secured::One, Secured::Multiple][..]),
         0_u64..1 << 51,
+        any_view(),
     )
         .prop_map(
-            |(kind, protection, commitment, protection_change, placeholder, secured, charge)| {
+            |(
+                kind,
+                protection,
+                commitment,
+                protection_change,
+                placeholder,
+                secured,
+                charge,
+                view,
+            )| {
                 VadAttributes {
                     kind,
                     protection: Protection::from_low_bits(protection),
@@ -139,9 +151,20 @@ fn any_attributes() -> impl Strategy<Value = VadAttributes> {
                     placeholder,
                     secured,
                     commit_charge: Pages::new(charge),
+                    view,
                 }
             },
         )
+}
+
+fn any_view() -> impl Strategy<Value = Option<View>> {
+    let inherit = prop::sample::select(&[Inherit::Share, Inherit::Unmap][..]);
+    let view = (any::<u32>(), any::<u64>(), inherit).prop_map(|(area, first, inherit)| View {
+        area: ControlAreaId(area),
+        first: Pages::new(first),
+        inherit,
+    });
+    prop::option::of(view)
 }
 
 /// What the tree must hold: last page and attributes by first page.

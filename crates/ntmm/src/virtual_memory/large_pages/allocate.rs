@@ -152,6 +152,7 @@ impl AllocateLargePages {
             placeholder: Placeholder::Never,
             secured: Secured::No,
             commit_charge: pages,
+            view: None,
         };
         let vad = Vad { start, end, attributes };
         set.insert_allocation(vad, charge)?;

@@ -78,22 +78,22 @@ fn thin_nodes_are_merged() {
     assert!(tree.node_count() * 4 <= full + 8, "{} of {full}", tree.node_count());
 }
 
-/// The words that views will use keep their contents wherever the record goes.
+/// What a view shows keeps with its record wherever that goes.
 #[test]
-fn view_words_travel_with_their_record() {
+fn view_travels_with_its_record() {
     let frames = TestFrames::new(2000);
     let mut tree = VadTree::<Narrow>::new();
-    let word = |tree: &VadTree<Narrow>, start: u64, offset: u16| {
-        let (leaf, row) = tree.floor(&frames, start).expect("present");
-        leaf.record(row).view().word(offset)
+    let view_at = |start: u64| View {
+        area: ControlAreaId(start as u32),
+        first: Pages::new(start * 8),
+        inherit: if start.is_multiple_of(2) { Inherit::Share } else { Inherit::Unmap },
     };
     for start in shuffled(1000, 331) {
-        tree.insert(&frames, vad(start, start)).expect("ranges are apart");
-        for offset in 1..6 {
-            let word = word(&tree, start, offset);
-            assert_eq!(word.load(Ordering::Relaxed), 0, "a new record is clean");
-            word.store(start * 8 + u64::from(offset), Ordering::Relaxed);
-        }
+        let plain = vad(start, start);
+        tree.insert(&frames, plain).expect("ranges are apart");
+        assert_eq!(tree.find(&frames, Vpn::new(start)), Some(plain), "a new record is clean");
+        let change = |attributes: &mut VadAttributes| attributes.view = Some(view_at(start));
+        tree.update(&frames, Vpn::new(start), change).expect("present");
     }
     for start in shuffled(1000, 173).filter(|start| start % 5 != 0) {
         tree.remove(&frames, Vpn::new(start)).expect("present");
@@ -101,10 +101,8 @@ fn view_words_travel_with_their_record() {
         tree.update(&frames, Vpn::new(start / 5 * 5), change).expect("present");
     }
     for start in (0..1000).step_by(5) {
-        for offset in 1..6 {
-            let value = word(&tree, start, offset).load(Ordering::Relaxed);
-            assert_eq!(value, start * 8 + u64::from(offset));
-        }
+        let found = tree.find(&frames, Vpn::new(start)).expect("present");
+        assert_eq!(found.attributes.view, Some(view_at(start)));
     }
 }
 
