@@ -30,6 +30,7 @@
 //! | [`prototype`] | from a page of a view to its prototype, held in memory |
 //! | [`attributes`] | what a section was asked for beside size and protection |
 //! | [`create`] | making a section, closing it |
+//! | [`grow`] | committing behind the end of a file |
 //! | [`image`] | sections of images |
 //! | `based` | sections whose views lie at one address |
 //! | [`extend`] | making a section longer |
@@ -51,6 +52,7 @@ pub mod dereference;
 pub mod extend;
 pub mod files;
 pub mod flush;
+pub mod grow;
 pub mod image;
 pub mod prototype;
 pub(crate) mod records;
@@ -73,6 +75,7 @@ pub use create::{CreateSection, SectionInformation, SectionKind, SectionRequest}
 pub use extend::ExtendSection;
 pub use files::{ModifiedWriting, TruncateSection};
 pub use flush::FlushView;
+pub use grow::CommitPages;
 pub use image::{CreateImageSection, Image, ImagePart};
 pub use view::{Extent, Inherit, MapView, MappedView, UnmapView, ViewPlace, ViewRequest};
 

@@ -16,6 +16,7 @@ use crate::AddressSpaceId;
 use crate::manager::Manager;
 use crate::operation::{Operation, Step};
 use crate::platform::Platform;
+use crate::section::CommitPages;
 use crate::status::NtStatus;
 use crate::virtual_memory::{
     Allocate, AllocateLargePages, AllocationType, Direction, MemoryUse, Placement, Region, Reset,
@@ -60,6 +61,7 @@ pub struct AllocateVirtualMemory {
 #[derive(Debug)]
 enum Call {
     Allocate(Allocate),
+    Commit(CommitPages),
     LargePages(AllocateLargePages),
     Reset(Reset),
 }
@@ -269,8 +271,12 @@ fn check<M: PagingMode>(
         (false, _) => AllocationType::Reserve,
     };
     let placement = request.placement::<M>(caller, base)?;
+    if let (AllocationType::Commit, Placement::AtAny(base)) = (kind, placement) {
+        let in_views = caller.behaviour().commit_in_view;
+        let commit = CommitPages::new(space, base, bytes, request.protection, in_views);
+        return Ok(Call::Commit(commit));
+    }
     let call = Allocate::new(space, placement, bytes, kind, request.protection);
-    let call = call.in_views(caller.behaviour().commit_in_view);
     Ok(Call::Allocate(call.of(request.memory_use())))
 }
 
@@ -294,6 +300,7 @@ impl<P: Platform> Operation<P> for Call {
     fn step(&mut self, manager: &Manager<P>) -> Step<Region> {
         match self {
             Self::Allocate(call) => call.step(manager),
+            Self::Commit(call) => call.step(manager),
             Self::LargePages(call) => call.step(manager),
             Self::Reset(call) => call.step(manager),
         }
@@ -302,6 +309,7 @@ impl<P: Platform> Operation<P> for Call {
     fn abandon(self, manager: &Manager<P>) {
         match self {
             Self::Allocate(call) => call.abandon(manager),
+            Self::Commit(call) => call.abandon(manager),
             Self::LargePages(call) => call.abandon(manager),
             Self::Reset(call) => call.abandon(manager),
         }

@@ -2,7 +2,9 @@
 //!
 //! Pages of a section made with SEC_RESERVE are committed one by one, through any view, for all
 //! views at once: the prototype is zero before and not zero any more. They stay committed until
-//! the section goes. All other views are committed as a whole.
+//! the section goes. A view of a file that was mapped to be longer than its section (MEM_RESERVE) is
+//! committed as far as the file goes, and committing more makes the file longer
+//! ([`CommitPages`](super::CommitPages)). All other views are committed as a whole.
 
 use ntmm_pte::{PAGE_SIZE, Pages, PteFormat, PteWord, Vpn};
 use ntmm_sync::atomic::Ordering;
@@ -40,6 +42,12 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         let manager = self.manager();
         let Some(prototype) = manager.prototype_of(vad, page) else { return Ok(whole) };
+        if manager.shows_file(prototype.area) {
+            // As far as there are prototypes, there is a file.
+            let more = manager.subsection(prototype.subsection).pages() - prototype.index - 1;
+            let end = page.checked_add(Pages::new(more)).map_or(last, |end| end.min(last));
+            return Ok(CommittedRun { commitment: Commitment::Committed, last: end });
+        }
         let held = match manager.hold_prototype(self.token(), prototype.at) {
             Ok(held) => held,
             Err(_) if manager.is_pool_untouched(self.token(), prototype.at) => {
@@ -72,6 +80,9 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
         }
         let manager = self.manager();
         let prototype = manager.prototype_of(vad, page).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
+        if manager.shows_file(prototype.area) {
+            return Ok(());
+        }
         let held = manager.hold_prototype(self.token(), prototype.at)?;
         let word = manager.template_of(prototype);
         if manager.load_entry(held.entry()) != 0 {
@@ -86,6 +97,24 @@ impl<P: Platform> WorkingSetGuard<'_, '_, P> {
             *charged -= 1;
             manager.control_area(prototype.area).add_committed(Pages::ONE);
             manager.sections.commit.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform> WorkingSetGuard<'_, '_, P> {
+    /// Whether pages of `vad` up to `end` can be committed, if it shows a file.
+    pub(crate) fn check_commit_in_file(&self, vad: &Vad, end: Vpn) -> Result<(), NtStatus> {
+        let manager = self.manager();
+        let Some(view) = vad.attributes.view.filter(|view| manager.shows_file(view.area)) else {
+            return Ok(());
+        };
+        if vad.attributes.commitment == Commitment::Committed {
+            return Err(NtStatus::ALREADY_COMMITTED);
+        }
+        let bytes = (view.page_of(vad, end).get() + 1) * PAGE_SIZE;
+        if bytes > manager.control_area(view.area).size() {
+            return Err(NtStatus::SECTION_NOT_EXTENDED);
         }
         Ok(())
     }

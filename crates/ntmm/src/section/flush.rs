@@ -103,7 +103,8 @@ impl<P: Platform> Stages<P> for Capturing {
     }
 
     fn check_parameters(&self) -> Result<(), NtStatus> {
-        let last = self.base.checked_add(self.size).filter(|&end| P::Paging::is_user(end));
+        let rest = self.size.checked_sub(Bytes::new(1)).unwrap_or(Bytes::new(0));
+        let last = self.base.checked_add(rest).filter(|&last| P::Paging::is_user(last));
         if last.is_some() { Ok(()) } else { Err(NtStatus::INVALID_PARAMETER_2) }
     }
 

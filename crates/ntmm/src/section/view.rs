@@ -241,7 +241,8 @@ impl MapView {
         };
         let at_base = P::Paging::va_of_vpn(start) == wanted && request.offset == 0;
         let place = if image && !at_base { ViewPlace::NotAtBase } else { ViewPlace::AsWanted };
-        let commitment = if found.state.contains(ControlAreaFlags::RESERVE) {
+        let reserves = self.extent == Extent::Reserving && !image;
+        let commitment = if reserves || found.state.contains(ControlAreaFlags::RESERVE) {
             Commitment::Reserved
         } else {
             Commitment::Committed

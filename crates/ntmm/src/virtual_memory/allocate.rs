@@ -245,9 +245,7 @@ impl Allocate {
         let inside = |vad: &Vad| vad.end >= end;
         let vad = set.find_vad(start).filter(inside).ok_or(NtStatus::CONFLICTING_ADDRESSES)?;
         self.check_commit(&vad)?;
-        if vad.attributes.view.is_some_and(|view| set.manager().shows_file(view.area)) {
-            return Err(NtStatus::ALREADY_COMMITTED.into());
-        }
+        set.check_commit_in_file(&vad, end)?;
         let mapped = vad.attributes.protection;
         if vad.attributes.kind == VadKind::View
             && self.views == CommitInView::Bounded
