@@ -69,7 +69,7 @@ impl<P: Platform> Manager<P> {
 impl<'m, P: Platform> WorkingSetGuard<'m, '_, P> {
     /// Prepares the read of a page of a file whose prototype holds `word`, and says why the fault
     /// has to wait. None when the page lies behind the data of its subsection.
-    pub(super) fn read_file_page(
+    pub(crate) fn read_file_page(
         &mut self,
         held: &HeldPrototype<'m, P>,
         word: u64,

@@ -8,7 +8,7 @@
 //! Pages of an image never go back to its file. What a process writes is copied first; what is
 //! shared and written goes to a paging file from then on.
 
-use ntmm_pte::{Bytes, PAGE_SIZE, Pages, Protection, PteFormat};
+use ntmm_pte::{Bytes, PAGE_SIZE, Pages, Protection, PteFormat, PteWord};
 use ntmm_sync::atomic::Ordering;
 use ntmm_sync::frame::{WordIndex, word};
 
@@ -17,6 +17,7 @@ use super::control_area::{ControlAreaFlags, ControlAreaId, Holder, SectionId};
 use super::create::SectionRequest;
 use super::records::NO_RECORD;
 use super::system_space::PoolOffset;
+use crate::fault::{Blocked, Holds};
 use crate::frames::FrameGuard;
 use crate::manager::Manager;
 use crate::operation::{Operation, Pause, Step};
@@ -96,6 +97,13 @@ enum Stage {
         area: ControlAreaId,
         object: u32,
         allocate: Allocate,
+    },
+    /// The section is there; its headers are read, so that it does not follow what is written to
+    /// the file from now on.
+    Reading {
+        section: SectionId,
+        area: ControlAreaId,
+        holds: Holds,
     },
     Finished,
 }
@@ -184,6 +192,33 @@ impl<'i> CreateImageSection<'i> {
         Ok(section)
     }
 
+    /// Reads the headers. When they cannot be read there is no section.
+    fn read<P: Platform>(&mut self, manager: &Manager<P>) -> Step<SectionId> {
+        let Stage::Reading { section, area, holds } = &mut self.stage else {
+            return Step::Raise(NtStatus::INVALID_PARAMETER);
+        };
+        let section = *section;
+        let outcome = loop {
+            let blocked = match manager.read_headers(*area, holds) {
+                Ok(()) => break Ok(section),
+                Err(blocked) => blocked,
+            };
+            match holds.absorb(manager, blocked) {
+                None => {}
+                Some(Pause::Wait(wait)) => return Step::Wait(wait),
+                Some(Pause::Raise(status)) => break Err(status),
+            }
+        };
+        holds.release(manager);
+        self.stage = Stage::Finished;
+        match outcome {
+            Ok(section) => Step::Done(section),
+            Err(status) => match manager.close_section(section) {
+                Ok(()) | Err(_) => Step::Raise(status),
+            },
+        }
+    }
+
     fn undo<P: Platform>(&mut self, manager: &Manager<P>, id: ControlAreaId, object: u32) {
         let mut entry = manager.enter();
         let mut sections = manager.lock_sections(entry.token());
@@ -249,6 +284,25 @@ impl<P: Platform> SectionGuard<'_, '_, P> {
 }
 
 impl<P: Platform> Manager<P> {
+    /// Has the first page of an image read, unless it is in memory or on its way.
+    fn read_headers(&self, area: ControlAreaId, holds: &mut Holds) -> Result<(), Blocked> {
+        holds.check(self)?;
+        let (Some(space), Some(prototype)) =
+            (self.system_space(), self.find_prototype(area, Pages::ZERO))
+        else {
+            return Ok(());
+        };
+        let mut entry = self.enter();
+        let mut set = self.lock_live_space(entry.token(), space)?;
+        let held = self.hold_prototype(set.token(), prototype.at)?;
+        let word = self.load_entry(held.entry());
+        if word != 0 && !P::Paging::is_prototype(word) {
+            return Ok(());
+        }
+        let mut reservation = self.reserve_pages(1)?;
+        set.read_file_page(&held, word, prototype, &mut reservation).map_or(Ok(()), Err)
+    }
+
     /// A page of an image that has just been read: fields of its headers that say where nothing is
     /// become zero.
     pub(crate) fn clear_header_fields(&self, frame: &FrameGuard<'_, '_, P>) {
@@ -287,7 +341,6 @@ impl<P: Platform> Manager<P> {
     /// A shared page of an image has been written: it goes to a paging file from now on, never
     /// back to the image.
     pub(crate) fn part_from_image(&self, frame: &mut FrameGuard<'_, '_, P>) {
-        use ntmm_pte::PteWord;
         let original = frame.entry().original();
         let Some((_, subsection)) = self.subsection_of(original) else { return };
         let area = self.control_area(ControlAreaId(subsection.control_area()));
@@ -313,6 +366,9 @@ impl<P: Platform> Operation<P> for CreateImageSection<'_> {
                 Err(pause) => return Err(pause).into(),
             }
         }
+        if matches!(self.stage, Stage::Reading { .. }) {
+            return self.read(manager);
+        }
         let Stage::Building { area, object, allocate } = &mut self.stage else {
             return Step::Raise(NtStatus::INVALID_PARAMETER);
         };
@@ -320,7 +376,13 @@ impl<P: Platform> Operation<P> for CreateImageSection<'_> {
         match allocate.step(manager) {
             Step::Done(region) => {
                 let place = (PoolOffset::of_va(region.base), region.size.get());
-                self.publish(manager, (area, object), place).into()
+                match self.publish(manager, (area, object), place) {
+                    Ok(section) => {
+                        self.stage = Stage::Reading { section, area, holds: Holds::new() };
+                        self.read(manager)
+                    }
+                    Err(pause) => Err(pause).into(),
+                }
             }
             Step::Wait(wait) => Step::Wait(wait),
             Step::Raise(status) => {
@@ -332,9 +394,17 @@ impl<P: Platform> Operation<P> for CreateImageSection<'_> {
 
     fn abandon(mut self, manager: &Manager<P>) {
         let stage = core::mem::replace(&mut self.stage, Stage::Finished);
-        if let Stage::Building { area, object, allocate } = stage {
-            allocate.abandon(manager);
-            self.undo(manager, area, object);
+        match stage {
+            Stage::Building { area, object, allocate } => {
+                allocate.abandon(manager);
+                self.undo(manager, area, object);
+            }
+            Stage::Reading { section, mut holds, .. } => {
+                holds.release(manager);
+                // The only one who knows it.
+                let _ = manager.close_section(section);
+            }
+            Stage::Start | Stage::Finished => {}
         }
     }
 }
