@@ -89,7 +89,6 @@ pub struct CreateImageSection<'i> {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
 enum Stage {
     Start,
     /// The records belong to this operation; pool for the prototypes is allocated.
