@@ -34,10 +34,30 @@ const DISK: Bytes = Bytes::new(256 << 20);
 /// How long the console may be silent before the machine is taken to hang.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// Runs after which figures that still differ are a failure.
+const RUNS: u32 = 6;
+
+/// Measures until two runs in a row agree. Instructions are exact, but the disk completes when the
+/// host gets to it: on a busy host the writer may have found a page more, or one less, to write at
+/// once, and the mean over its pages differs by an instruction.
+fn measure_exactly(images: &Images, archive: &TemporaryFile) -> Result<Vec<Bench>, Failure> {
+    let mut figures = measure(images, archive)?;
+    let mut differing = Vec::new();
+    for _ in 1..RUNS {
+        let again = measure(images, archive)?;
+        differing = differences(&figures, &again);
+        if differing.is_empty() {
+            return Ok(figures);
+        }
+        figures = again;
+    }
+    Err(Failure::Check(format!("two runs differ, every time: {}", differing.join("; "))))
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// Something that is needed is missing, a kernel fails, or two runs of ours differ.
+/// Something that is needed is missing, a kernel fails, or no two runs of ours in a row agree.
 pub fn kernel(arguments: &BenchKernelArguments) -> Result<(), Failure> {
     let images = Images::find(arguments.kernel.as_deref()).map_err(BootError::from)?;
     let program = images.program(PROGRAM).map_err(BootError::from)?;
@@ -50,11 +70,7 @@ pub fn kernel(arguments: &BenchKernelArguments) -> Result<(), Failure> {
         Some(path) => Some(Linux::at(path)?),
         None => Some(Linux::packaged()?),
     };
-    let figures = measure(&images, &archive)?;
-    let differences = differences(&figures, &measure(&images, &archive)?);
-    if !differences.is_empty() {
-        return Err(Failure::Check(format!("two runs differ: {}", differences.join("; "))));
-    }
+    let figures = measure_exactly(&images, &archive)?;
     let measured = linux.as_ref().map(Linux::measure).transpose()?.unwrap_or_default();
     let comparison = Comparison::new(&figures, &measured.figures);
     if arguments.json {

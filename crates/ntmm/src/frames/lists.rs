@@ -8,7 +8,7 @@
 //! A frame joins or leaves a list under its own lock and the list's, taken in that order.
 //! Taking the head of a list has to go the other way; [`take`](super::take) does it by trying.
 
-use ntmm_pte::Pfn;
+use ntmm_pte::{Pfn, PteWord};
 use ntmm_sync::atomic::{AtomicU64, Ordering};
 use ntmm_sync::level::{self, Level, Outside, Token};
 use ntmm_sync::lock::WordLock;
@@ -65,6 +65,8 @@ pub(crate) struct PageLists {
     heads: [(AtomicU64, AtomicU64); 6],
     /// Zeroed, free and colour chains; standby; modified; modified-no-write; bad.
     locks: [WordLock; 5],
+    /// Modified frames whose pages go back to files. Tag A.
+    modified_of_files: AtomicU64,
 }
 
 impl PageLists {
@@ -72,6 +74,7 @@ impl PageLists {
         Self {
             heads: core::array::from_fn(|_| (AtomicU64::new(EMPTY), AtomicU64::new(0))),
             locks: core::array::from_fn(|_| WordLock::new()),
+            modified_of_files: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +86,11 @@ impl PageLists {
     /// Frames on the list of `location`; zero for locations that are no list.
     pub(crate) fn total(&self, location: PageLocation) -> u32 {
         self.chain(location).map_or(0, |chain| chain.total.load(Ordering::Acquire) as u32)
+    }
+
+    /// Frames on the modified list whose pages go back to files.
+    pub(crate) fn modified_of_files(&self) -> u32 {
+        self.modified_of_files.load(Ordering::Acquire) as u32
     }
 
     #[inline]
@@ -225,7 +233,12 @@ impl<P: Platform> Manager<P> {
         }
         match location {
             PageLocation::Free => self.free_list_grew(),
-            PageLocation::Modified => self.modified_list_grew(),
+            PageLocation::Modified => {
+                if P::Paging::is_prototype(frame.entry().original()) {
+                    self.lists.modified_of_files.fetch_add(1, Ordering::AcqRel);
+                }
+                self.modified_list_grew();
+            }
             _ => {}
         }
     }
@@ -254,6 +267,10 @@ impl<P: Platform> Manager<P> {
     /// [`take`](super::take), which accounts for them.
     pub(crate) fn unlink_modified(&self, frame: &mut FrameGuard<'_, '_, P>) {
         let (pfn, entry, location) = (frame.pfn(), frame.entry(), frame.location());
+        let of_file = P::Paging::is_prototype(entry.original());
+        if location == PageLocation::Modified && of_file {
+            self.lists.modified_of_files.fetch_sub(1, Ordering::AcqRel);
+        }
         let list = self.lock_list(frame.token(), location);
         self.unlink_all(&list, location, pfn, entry);
     }

@@ -76,6 +76,9 @@ impl<P: Platform> Manager<P> {
         if !self.writing_is_due() {
             return EngineStep::Idle;
         }
+        if self.lists.modified_of_files() == 0 {
+            return self.write_to_paging_file();
+        }
         let order = if self.writer.files_first.fetch_xor(true, Ordering::AcqRel) {
             [Destination::File, Destination::PagingFile]
         } else {
